@@ -1,0 +1,63 @@
+"""The one stopwatch: medians of blocked calls, first call apart; peak memory of a process."""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Timing(NamedTuple):
+    """Seconds of one call."""
+
+    median_s: float
+    low_s: float  # first quartile
+    high_s: float  # third quartile
+    repeats: int
+    first_s: float  # the first call: compilation and warm-up included
+
+
+def time_call(function: Callable[[], Any], repeats: int = 5) -> Timing:
+    """Time `function()` after one warm-up call, waiting for its arrays each time."""
+    return time_calls({"": function}, repeats)[""]
+
+
+def time_calls(functions: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, Timing]:
+    """Time several functions in turn, so that a noisy moment of the machine hits all of them."""
+    first = {name: _seconds(function) for name, function in functions.items()}
+    spent: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            spent[name].append(_seconds(function))
+    return {name: _summary(seconds, first[name]) for name, seconds in spent.items()}
+
+
+def peak_memory(target: Callable[..., Any], *args: Any) -> int:
+    """Bytes that `target(*args)` adds to the peak resident size of a fresh process after imports.
+
+    `target` and `args` must pickle; what `target` imports at module level is not counted.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure_peak, (target, args))
+
+
+def _measure_peak(target, args):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    jax.block_until_ready(target(*args))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def _seconds(function):
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def _summary(seconds, first_s):
+    quartiles = (
+        statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    )
+    return Timing(statistics.median(seconds), quartiles[0], quartiles[2], len(seconds), first_s)

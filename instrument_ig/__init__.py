@@ -1,0 +1,1 @@
+"""Accelerated attribution for instrument classifiers."""

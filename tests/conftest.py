@@ -1,0 +1,34 @@
+"""What every test runs under: checked annotations, strict promotion, one seed."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jaxtyping
+
+jaxtyping.install_import_hook("instrument_ig", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Silent broadcasting and promotion are errors, except inside libraries that need them."""
+    if request.node.get_closest_marker("permissive"):
+        yield
+        return
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
