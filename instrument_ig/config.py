@@ -1,51 +1,62 @@
-"""The one place of every default. Drivers turn flags into these; rooms get plain values."""
+"""The one place of every default, its meaning and its bounds.
 
-from dataclasses import dataclass
+Drivers make one flag of each field and hand these to nobody: rooms get plain values.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field whose flag is checked against [low, high] and explained by `meaning`."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
 class AudioConfig:
     """Sounds as the rooms below see them."""
 
-    sample_rate: int = 16_000  # Hz, NSynth's
-    duration_s: float = 4.0  # longer sounds are cut, shorter ones padded with silence
+    sample_rate: int = option(16_000, "Hz; every sound is resampled to it", 4_000, 192_000)
+    duration_s: float = option(4.0, "seconds; sounds are cut or padded with silence", 0.1, 60.0)
 
 
 @dataclass(frozen=True)
 class SpectrogramConfig:
     """Frame sizes behind the paper's feature maps: 126 frames of 1025 bins."""
 
-    n_fft: int = 2048  # samples
-    hop: int = 512  # samples
-    n_mels: int = 128
-    n_mfcc: int = 40
-    floor_db: float = -80.0  # silence is this level everywhere
+    n_fft: int = option(2048, "samples in one frame", 64, 65_536)
+    hop: int = option(512, "samples between frames", 16, 65_536)
+    n_mels: int = option(128, "bands of the log-mel spectrogram", 1, 1024)
+    n_mfcc: int = option(40, "coefficients of the MFCC", 1, 1024)
+    floor_db: float = option(-80.0, "dB; the level of silence", -200.0, 0.0)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Algorithm 1 of Chen et al. (2024), shortened; paper.flags has the paper's numbers."""
 
-    epochs: int = 12
-    batch_size: int = 8
-    learning_rate: float = 5e-4
+    epochs: int = option(12, "passes over the training notes; the best one is kept", 1)
+    batch_size: int = option(8, "notes in one step of the optimiser", 1)
+    learning_rate: float = option(5e-4, "of Adam", 0.0)
 
 
 @dataclass(frozen=True)
 class AttributionConfig:
     """Integrated gradients and the promise about their error."""
 
-    steps: int = 50  # path points, as Captum's default
-    rule: str = "gauss_legendre"
-    tolerance: float = 0.01  # relative completeness residual that counts as converged
-    max_steps: int = 1024
+    steps: int = option(50, "path points of every map", 1)
+    rule: str = option("gauss_legendre", "quadrature along the path")
+    tolerance: float = option(0.01, "relative completeness residual that counts as converged")
+    max_steps: int = option(1024, "most path points of a map when a tolerance is asked for", 1)
 
 
 @dataclass(frozen=True)
 class MetricConfig:
     """Heatmaps as distributions, and the distances between them."""
 
-    policy: str = "absolute"
-    floor: float = 1e-7  # share of the uniform distribution mixed in, so that KL is finite
-    epsilon: float = 0.05  # of Sinkhorn, in units of the ground cost
-    emd_tolerance: float = 0.05  # relative width of the interval that counts as converged
+    policy: str = option("absolute", "how a heatmap becomes a distribution")
+    floor: float = option(
+        1e-7, "share of the uniform distribution mixed in: KL is finite", 0.0, 1.0
+    )
+    epsilon: float = option(0.05, "of Sinkhorn, in units of the ground cost", 1e-6)
+    emd_tolerance: float = option(0.05, "relative width of an EMD interval that is wanted", 1e-6, 1)
