@@ -11,12 +11,9 @@ import importlib
 import os
 import platform
 import re
-import sys
 from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SUITES = ("study", "attribution", "metrics", "classification")
 
