@@ -9,7 +9,8 @@
 # The first call makes .venv from requirements.txt; a changed requirements.txt is installed again.
 # PYTHON=python3.12 ./launch.sh ... chooses the interpreter.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv="$root/.venv"
 
 find_python() {
   local candidate
@@ -36,16 +37,17 @@ cuda_extra() {
 set_up() {
   local extra stamp python
   extra=$(cuda_extra)
-  stamp="$(cksum requirements.txt pyproject.toml) $extra"
-  [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && return
+  stamp="$(cd "$root" && cksum requirements.txt pyproject.toml) $extra"
+  [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && return
   python=$(find_python)
   echo "launch.sh: setting up .venv with $("$python" --version) (once; about 1.2 GB)" >&2
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e ".${extra:+[$extra]}"
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -r "$root/requirements.txt" -e "$root${extra:+[$extra]}"
   if [ -n "$extra" ]; then
     echo "launch.sh: NVIDIA driver found, JAX installed with $extra" >&2
   fi
-  echo "$stamp" > .venv/stamp
+  echo "$stamp" > "$venv/stamp"
 }
 
 usage() {
@@ -55,12 +57,12 @@ usage() {
 command=${1:-help}
 [ $# -gt 0 ] && shift
 case "$command" in
-  run | classify | predict) program=("experiments/$command.py") ;;
-  bench) program=(experiments/benchmark.py) ;;
-  test) program=(-m pytest -n 2 --dist loadfile) ;;
+  run | classify | predict) program=("$root/experiments/$command.py") ;;
+  bench) program=("$root/experiments/benchmark.py") ;;
+  test) program=(-m pytest --rootdir "$root" -c "$root/pyproject.toml" -n 2 --dist loadfile) ;;
   python) program=() ;;
   help | -h | --help) usage; exit ;;
   *) echo "launch.sh: unknown command '$command'" >&2; usage >&2; exit 2 ;;
 esac
 set_up
-exec .venv/bin/python ${program[@]+"${program[@]}"} "$@"
+exec "$venv/bin/python" ${program[@]+"${program[@]}"} "$@"
