@@ -1,0 +1,86 @@
+"""The run folder: where the results of one set of flags lie, and what they were made with."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instrument_ig.storage import files
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "librosa", "numpy", "scipy", "ott-jax")
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Return eight hexadecimal digits that change whenever a setting does."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def open_run(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Make or reopen a run folder; return its manifest.
+
+    Raises:
+      ValueError: the folder holds a run with other settings (the first that differ are named),
+        or other files.
+      OSError: it cannot be written.
+    """
+    path = folder / "manifest.json"
+    if path.exists():
+        return _reopen(path, settings)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run: choose another --output_dir")
+    manifest = {"settings": dict(settings), "digest": digest(settings), "finished": False}
+    manifest |= _surroundings()
+    files.write_record(path, manifest)
+    return manifest
+
+
+def update(folder: Path, **entries: Any) -> None:
+    """Add entries to the manifest."""
+    path = folder / "manifest.json"
+    files.write_record(path, json.loads(path.read_text()) | entries)
+
+
+def _reopen(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+        old = manifest["settings"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not the manifest of a run: {error}") from error
+    new = json.loads(json.dumps(settings))
+    changed = [name for name in old | new if old.get(name) != new.get(name)]
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"{path.parent} holds a run with --{name}={old.get(name)}, not {new.get(name)}: "
+            "choose another --output_dir"
+        )
+    return manifest
+
+
+def _surroundings() -> dict[str, Any]:
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "device": f"{jax.device_count()} x {device.device_kind}",
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> str:
+    """Return the commit of the code, marked when the tree has changes; empty outside git."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
