@@ -1,0 +1,51 @@
+"""Flags from the frozen dataclasses of instrument_ig.config, and back."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+FLAGS = flags.FLAGS
+Config = TypeVar("Config")
+
+DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    str: flags.DEFINE_string,
+}
+
+
+def define(config: type, choices: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Define one flag for each field: its name, default, meaning and bounds.
+
+    Args:
+      config: A dataclass of instrument_ig.config.
+      choices: Field -> the names it may take, from the table that holds them.
+    """
+    for field in dataclasses.fields(config):
+        meaning = field.metadata["meaning"]
+        names = (choices or {}).get(field.name)
+        if names:
+            flags.DEFINE_enum(field.name, field.default, list(names), meaning)
+            continue
+        bounds = {
+            f"{end}er_bound" if end == "low" else "upper_bound": field.metadata[end]
+            for end in ("low", "high")
+            if field.metadata[end] is not None
+        }
+        DEFINE[field.type](field.name, field.default, meaning, **bounds)
+
+
+def read(config: type[Config], **changes: Any) -> Config:
+    """Return the dataclass with the flags' values; `changes` override them."""
+    names = [field.name for field in dataclasses.fields(config)]
+    return config(**({name: FLAGS[name].value for name in names} | changes))
+
+
+def settings(module: str, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return every flag that `module` (a script) or `define` made, with its value."""
+    ours = FLAGS.flags_by_module_dict()
+    found = [*ours.get(module, []), *ours.get(__name__, [])]
+    return {flag.name: flag.value for flag in found if flag.name not in without}

@@ -1,0 +1,61 @@
+"""Progress of long work: a bar with the remaining time, or a line now and then in a log file."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LOG_EVERY_S = 15.0
+
+console = Console(highlight=False)
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield report(done, total), which draws how far `label` is."""
+    with _bar(label) if console.is_terminal else _log(label) as report:
+        yield report
+
+
+@contextlib.contextmanager
+def _bar(label):
+    columns = (
+        TextColumn("{task.description:28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _log(label):
+    start = said = time.monotonic()
+    last = (0, 0)
+
+    def report(done: int, total: int) -> None:
+        nonlocal said, last
+        last = (done, total)
+        now = time.monotonic()
+        if done and now - said > LOG_EVERY_S:
+            said = now
+            left = (now - start) / done * (total - done)
+            console.print(f"{label}: {done} of {total}, about {left:.0f} s left")
+
+    yield report
+    done, _ = last
+    if done:
+        console.print(f"{label}: {done} in {time.monotonic() - start:.1f} s")

@@ -1,0 +1,152 @@
+"""The figures of Chen et al. (2024) that show numbers: scores, box plots, curves, comparison."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from instrument_ig.figures.sheet import sheet
+
+Rows = Sequence[Mapping[str, Any]]
+
+METRIC_LABELS = {
+    "difference_mean": "difference mean",
+    "kl": "KL divergence (nats)",
+    "js": "JS divergence (nats)",
+    "emd": "EMD (certified)",
+    "emd_sinkhorn": "EMD (Sinkhorn)",
+}
+
+
+def precision_bars(scores: Rows) -> Figure:
+    """Draw Figure 4: precision per instrument, one bar per spectrogram, with its interval."""
+    instruments = _names(scores, "instrument")
+    spectrograms = _names(scores, "spectrogram")
+    figure, ((panel,),) = sheet(width=max(6.0, 0.9 * len(instruments)), height=3.2)
+    width = 0.8 / len(spectrograms)
+    for offset, spectrogram in enumerate(spectrograms):
+        rows = {row["instrument"]: row for row in scores if row["spectrogram"] == spectrogram}
+        places = np.arange(len(instruments)) + (offset + 0.5) * width - 0.4
+        heights = _column(rows, instruments, "precision")
+        panel.bar(places, heights, width, label=spectrogram)
+        low, high = (_column(rows, instruments, f"precision_{end}") for end in ("low", "high"))
+        panel.vlines(places, low, high, color="0.2", linewidth=0.8)
+    panel.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--")
+    panel.text(len(instruments) - 0.4, 0.51, "chance", color="0.4", ha="right")
+    panel.set_xticks(range(len(instruments)), instruments, rotation=30, ha="right")
+    panel.set_ylabel("precision")
+    panel.set_ylim(0, 1)
+    panel.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    return figure
+
+
+def box_plots(
+    spectrogram: str,
+    within: Mapping[str, Mapping[str, np.ndarray]],
+    between: Mapping[str, np.ndarray],
+    statistics: Rows,
+) -> Figure:
+    """Draw Figures 5 to 10: each metric's pairs per instrument.
+
+    Args:
+      spectrogram: Its name, for the title.
+      within: metric -> instrument -> distances of the pairs within that instrument.
+      between: metric -> distances between different instruments; drawn as the last, grey box.
+      statistics: rows with spectrogram, metric, instrument, low, high; drawn as a bar
+        beside the box: the interval of the median when notes are resampled.
+    """
+    figure, panels = sheet(1, len(within), width=3.6, height=3.4)
+    for panel, (metric, pairs) in zip(panels[0], within.items(), strict=True):
+        reference = {"between": between[metric]} if metric in between else {}
+        boxes = {name: values[np.isfinite(values)] for name, values in (pairs | reference).items()}
+        drawn = panel.boxplot(list(boxes.values()), widths=0.6, patch_artist=True, showfliers=False)
+        for name, box in zip(boxes, drawn["boxes"], strict=True):
+            box.set_facecolor("0.85" if name == "between" else "C0")
+            box.set_alpha(0.6)
+        plt.setp(drawn["medians"], color="k")
+        for row in statistics:
+            here = (row["spectrogram"], row["metric"]) == (spectrogram, metric)
+            if here and row["low"] is not None:
+                place = list(boxes).index(row["instrument"]) + 1.42
+                panel.vlines(place, row["low"], row["high"], color="C1", linewidth=2)
+        panel.set_xticks(range(1, len(boxes) + 1), list(boxes), rotation=45, ha="right")
+        panel.set_title(METRIC_LABELS.get(metric, metric))
+        panel.set_ylim(bottom=0)
+    figure.suptitle(
+        f"{spectrogram}: heatmap pairs (boxes), 95 % interval of the median over instruments and"
+        " notes (bars), pairs of different instruments (grey)"
+    )
+    return figure
+
+
+def training_curves(history: Rows) -> Figure:
+    """Draw loss and validation accuracy per epoch, one line per model; the kept epoch is marked."""
+    spectrograms = _names(history, "spectrogram")
+    figure, panels = sheet(2, len(spectrograms), width=4.2, height=2.6)
+    for column, spectrogram in enumerate(spectrograms):
+        upper, lower = panels[:, column]
+        upper.set_title(spectrogram)
+        for index, instrument in enumerate(_names(history, "instrument")):
+            rows = [
+                row
+                for row in history
+                if (row["spectrogram"], row["instrument"]) == (spectrogram, instrument)
+            ]
+            colour = f"C{index % 10}"
+            epochs = [row["epoch"] for row in rows]
+            upper.plot(epochs, [row["train_loss"] for row in rows], colour, label=instrument)
+            upper.plot(epochs, [row["valid_loss"] for row in rows], colour, linestyle=":")
+            lower.plot(epochs, [row["valid_accuracy"] for row in rows], colour)
+            for row in rows:
+                if row["kept"]:
+                    lower.plot(row["epoch"], row["valid_accuracy"], "o", color=colour, ms=4)
+        upper.set_ylabel("loss (dotted: validation)")
+        lower.set_ylabel("validation accuracy")
+        lower.set_xlabel("epoch")
+        lower.set_ylim(0, 1.02)
+    panels[0, -1].legend(fontsize="x-small", ncols=2)
+    return figure
+
+
+def comparison(scores: Rows, statistics: Rows) -> Figure:
+    """Draw accuracy and the median of every metric, instruments down and spectrograms across."""
+    spectrograms = _names(scores, "spectrogram")
+    instruments = _names(scores, "instrument")
+    metrics = _names(statistics, "metric")
+    figure, panels = sheet(-(-(1 + len(metrics)) // 3), 3, width=3.6, height=3.4)
+    _grid(panels[0, 0], "accuracy", scores, "accuracy", instruments, spectrograms)
+    for panel in panels.flat[1 + len(metrics) :]:
+        panel.set_axis_off()
+    for panel, metric in zip(panels.flat[1:], metrics, strict=False):
+        rows = [row for row in statistics if row["metric"] == metric]
+        title = f"median {METRIC_LABELS.get(metric, metric)}"
+        _grid(panel, title, rows, "median", instruments, spectrograms)
+    return figure
+
+
+def _grid(panel, title, rows, value, instruments, spectrograms):
+    cells = np.full((len(instruments), len(spectrograms)), np.nan)
+    for row in rows:
+        if row[value] is not None:
+            place = instruments.index(row["instrument"]), spectrograms.index(row["spectrogram"])
+            cells[place] = row[value]
+    panel.imshow(cells, cmap="viridis", aspect="auto")
+    middle = np.nanmean([np.nanmin(cells), np.nanmax(cells)])
+    for (down, across), cell in np.ndenumerate(cells):
+        colour = "k" if cell > middle else "w"
+        panel.text(across, down, f"{cell:.2g}", ha="center", va="center", color=colour, fontsize=7)
+    panel.set_xticks(range(len(spectrograms)), spectrograms, rotation=45, ha="right")
+    panel.set_yticks(range(len(instruments)), instruments)
+    panel.set_title(title)
+
+
+def _names(rows: Rows, column: str) -> list[str]:
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _column(rows, instruments, name):
+    """Return one value per instrument; NaN (nothing drawn) where there is none."""
+    found = [rows.get(instrument, {}).get(name) for instrument in instruments]
+    return np.array([np.nan if value is None else value for value in found], float)
