@@ -30,11 +30,9 @@ def define(config: type, choices: Mapping[str, Sequence[str]] | None = None) -> 
         if names:
             flags.DEFINE_enum(field.name, field.default, list(names), meaning)
             continue
-        bounds = {
-            f"{end}er_bound" if end == "low" else "upper_bound": field.metadata[end]
-            for end in ("low", "high")
-            if field.metadata[end] is not None
-        }
+        low, high = field.metadata["low"], field.metadata["high"]
+        numeric = field.type in (int, float)
+        bounds = {"lower_bound": low, "upper_bound": high} if numeric else {}
         DEFINE[field.type](field.name, field.default, meaning, **bounds)
 
 
