@@ -7,7 +7,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jaxtyping
 
-jaxtyping.install_import_hook("instrument_ig", "beartype.beartype")
+jaxtyping.install_import_hook("instrument_ig", "typechecker.check")
 
 import jax
 import numpy as np
