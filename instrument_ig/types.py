@@ -28,6 +28,7 @@ class Note(NamedTuple):
     group: str  # the physical instrument or recording; no group is on both sides of a split
     split: str  # train, valid or test
     source: str  # what `Dataset.load` needs: a path, or what to render
+    digest: str  # changes whenever its sound may have changed; names it in caches
 
 
 class Dataset(NamedTuple):
@@ -37,15 +38,16 @@ class Dataset(NamedTuple):
     notes: tuple[Note, ...]
     load: Callable[[Note], Any]  # note -> waveform float32 [samples], mono, at `sample_rate`
     sample_rate: int  # Hz
-    digest: str  # changes whenever any sound may have changed
+    digest: str  # changes whenever any note may have changed
 
 
 class Spectrogram(NamedTuple):
-    """A front end: waveform to image."""
+    """A front end: waveforms to images, any number at once."""
 
-    apply: Callable[[Any], Any]  # waveform [samples] -> image float32 [T, F]
+    apply: Callable[[Any], Any]  # waveforms [..., samples] -> images float32 [..., T, F]
     shape: tuple[int, int]  # (T, F)
     axes: tuple[Axis, Axis]  # time, frequency
+    digest: str  # changes whenever the images do; names them in caches
 
 
 class Prediction(NamedTuple):
@@ -59,10 +61,12 @@ class Prediction(NamedTuple):
 class Model(NamedTuple):
     """An architecture as pure functions of its variables."""
 
-    init: Callable[..., Any]  # key -> variables
+    init: Callable[..., Any]  # key -> variables: {"params": ..., running statistics, if any}
     apply: Callable[..., Prediction]  # variables, images [B, T, F], *, key=None (None: inference)
-    prefix: Callable[..., Any] | None = None  # variables, images -> the affine first layer's output
-    rest: Callable[..., Any] | None = None  # variables, that output -> logits
+    n_outputs: int  # logits per image
+    prefix: Callable[..., Any] | None = None  # variables, images, tap=None -> that tap's maps
+    rest: Callable[..., Any] | None = None  # variables, those maps, tap=None -> logits
+    # tap None: the affine first layer
 
 
 Score = Callable[..., Float[Array, ""]]  # image [T, F] -> scalar

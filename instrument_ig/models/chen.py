@@ -1,0 +1,29 @@
+"""The network of Chen et al. (2024), "Heatmap analysis of spectrograms ...", section 3.2."""
+
+from instrument_ig.models import layers
+from instrument_ig.types import Model
+
+
+def chen(shape: tuple[int, int], n_outputs: int = 1) -> Model:
+    """Build three blocks of two convolutions, a dense layer of 256 and the logits.
+
+    Feature maps are named in the order of the convolutions, conv2d_0 to conv2d_5, and are taken
+    after the ReLU. For a 126 x 1025 image conv2d_3 is 63 x 512 x 64 and conv2d_5 31 x 256 x 128.
+
+    Args:
+        shape: frames and bins of the images.
+        n_outputs: logits; one for a binary question.
+
+    Cost: 2.4 GFLOP for the gradient of a 126 x 128 image; 8.2 M parameters, most of them in the
+    dense layer.
+
+    References: Chen et al., Frontiers in Signal Processing, 2024.
+    """
+    stages = []
+    for block, channels in enumerate((32, 64, 128)):
+        for name in (f"conv2d_{2 * block}", f"conv2d_{2 * block + 1}"):
+            stages += [layers.convolution(channels, name), layers.relu(tap=name)]
+        stages += [layers.pooling(), layers.dropout(0.25)]
+    stages += [layers.flatten(), layers.dense(256, "dense_0"), layers.relu(), layers.dropout(0.5)]
+    stages += [layers.dense(n_outputs, "dense_1")]
+    return layers.make_model(tuple(stages), shape, n_outputs)

@@ -1,0 +1,70 @@
+"""From a model to the scalar function of one image that attribution methods explain."""
+
+from typing import Any, Literal
+
+import jax
+from jaxtyping import Array, Float
+
+from instrument_ig.types import Model, Score, Split
+
+Output = Literal["logit", "probability"]
+
+
+def score(model: Model, variables: Any, class_index: int = 0, output: Output = "logit") -> Score:
+    """Make the function image [T, F] -> the model's logit or probability of one class.
+
+    Args:
+        model: the architecture.
+        variables: its parameters and running statistics.
+        class_index: which logit.
+        output: the logit itself, or the softmax of all logits (the sigmoid where there is one).
+
+    Raises:
+        ValueError: there is no such class or output.
+    """
+    read = _reader(model, class_index, output)
+    return lambda image: read(model.apply(variables, image[None]).logits[0])
+
+
+def split(
+    model: Model,
+    variables: Any,
+    class_index: int = 0,
+    output: Output = "logit",
+    tap: str | None = None,
+) -> Split:
+    """Cut `score` in two: after the affine first layer, or after a tap.
+
+    `prefix` maps an image [T, F] to feature maps and `rest` maps those to the score, so that
+    attributions of `rest` at `prefix(image)` explain the score by the tap's feature maps.
+
+    Args:
+        model: the architecture.
+        variables: its parameters and running statistics.
+        class_index: which logit.
+        output: as for `score`.
+        tap: where to cut; None is after the first convolution and its bias, an affine map.
+
+    Raises:
+        ValueError: there is no such class, output or (once called) tap; the message lists the taps.
+    """
+    read = _reader(model, class_index, output)
+    return Split(
+        prefix=lambda image: model.prefix(variables, image[None], tap)[0],
+        rest=lambda maps: read(model.rest(variables, maps[None], tap)[0]),
+    )
+
+
+def _reader(model, class_index, output):
+    """The map from a row of logits to the scalar that is asked for."""
+    if not 0 <= class_index < model.n_outputs:
+        raise ValueError(f"class_index={class_index}: the model has {model.n_outputs} outputs")
+    if output not in ("logit", "probability"):
+        raise ValueError(f"output={output!r}: neither logit nor probability")
+
+    def read(logits: Float[Array, " K"]) -> Float[Array, ""]:
+        if output == "logit":
+            return logits[class_index]
+        return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[class_index]
+
+    return read
