@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 
-def commit(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def commit(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True) -> None:
     """Write a file so that a kill at any moment leaves the old one or the new one, never a part.
 
-    The bytes go to a temporary file beside it, to the disk, and then under the final name.
+    The bytes go to a temporary file beside it, to the disk, and then under the final name. With
+    `durable=False` the disk is not waited for: a power cut may then leave a torn file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -23,7 +24,8 @@ def commit(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
