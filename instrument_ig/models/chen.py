@@ -1,4 +1,4 @@
-"""The network of Chen et al. (2024), "Heatmap analysis of spectrograms ...", section 3.2."""
+"""The network of Chen et al. (2024), section 3.2."""
 
 from instrument_ig.models import layers
 from instrument_ig.types import Model
@@ -17,7 +17,8 @@ def chen(shape: tuple[int, int], n_outputs: int = 1) -> Model:
     Cost: 2.4 GFLOP for the gradient of a 126 x 128 image; 8.2 M parameters, most of them in the
     dense layer.
 
-    References: Chen et al., Frontiers in Signal Processing, 2024.
+    References: Chen, Ghobakhlou, Narayanan, Interpreting CNN models for musical instrument
+        recognition using multi-spectrogram heatmap analysis, Front. Artif. Intell. 7, 2024.
     """
     stages = []
     for block, channels in enumerate((32, 64, 128)):

@@ -1,7 +1,6 @@
 """The run folder: where the results of one set of flags lie, and what they were made with."""
 
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,15 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instrument_ig.storage import files
+from instrument_ig.storage import cache, files
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "librosa", "numpy", "scipy", "ott-jax")
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """Return eight hexadecimal digits that change whenever a setting does."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def open_run(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +27,7 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         return _reopen(path, settings)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another --output_dir")
-    manifest = {"settings": dict(settings), "digest": digest(settings), "finished": False}
+    manifest = {"settings": dict(settings), "digest": cache.digest(**settings), "finished": False}
     manifest |= _surroundings()
     files.write_record(path, manifest)
     return manifest
