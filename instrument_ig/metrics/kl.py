@@ -1,0 +1,116 @@
+"""Kullback-Leibler divergence, for pairs and, as one matrix product, for all pairs.
+
+Checked against SciPy's `rel_entr` in tests/metrics/test_kl.py.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from instrument_ig.metrics.distribution import nan_where_negative
+from instrument_ig.metrics.pairwise import MEMORY, fitting, windows
+
+
+def kl_divergence(
+    p: Float[Array | np.ndarray, "T F"], q: Float[Array | np.ndarray, "T F"]
+) -> Float[Array, ""]:
+    """Compute KL(p || q) = sum p log(p / q), in nats.
+
+    Args:
+      p: a distribution: non-negative, summing to one (`to_distribution`); not normalised here.
+      q: another on the same cells.
+
+    Returns:
+      The divergence: infinite where some q = 0 < p; a cell with p = 0 counts zero whatever q is.
+      A NaN or a negative cell in either map gives NaN, and so does an all-zero map that went
+      through `to_distribution`.
+
+    Numerics: zero exactly for p = q; float32 rounding is about 1e-7, of either sign. Shares below
+      float32's smallest normal number count as zero. The derivatives are log(p / q) + 1 and
+      -p / q; by p it is minus infinity at p = 0 < q, and zero is given there.
+    Cost: one logarithm and one division per cell.
+    References: Kullback and Leibler, On information and sufficiency, 1951.
+    """
+    p, q = nan_where_negative(p), nan_where_negative(q)
+    empty = (p == 0) & (q == q)
+    return jnp.sum(p * _log_ratio(jnp.where(empty, 1, p), jnp.where(empty, 1, q)))
+
+
+@partial(jax.jit, static_argnames="memory")
+def pairwise_kl(
+    P: Float[Array | np.ndarray, "N T F"],
+    Q: Float[Array | np.ndarray, "M T F"] | None = None,
+    *,
+    memory: int = MEMORY,
+) -> Float[Array, "N M"]:
+    """Compute `kl_divergence` of every pair, within P or from P to Q, as a matrix product.
+
+    sum p log(p D) - P log(Q D)^T over the D = T F cells, plus infinity where a second product finds
+    mass of p on cells without q. Taking both terms against the uniform distribution leaves the
+    result as it is and makes what cancels small.
+
+    Args:
+      P: distributions.
+      Q: the columns; by default P again.
+      memory: bytes of working space beside inputs and result.
+
+    Returns:
+      [i, j] is KL(P[i] || Q[j]); never negative. Within P the diagonal is zero. Infinite and
+      NaN where `kl_divergence` is.
+
+    Raises:
+      ValueError: `memory` below three maps.
+
+    Numerics: the products run at full float32 precision. Against float64 the error was at most
+      2e-6 nats on maps of 126 x 128 cells: that of what cancels, so that for nearly equal maps
+      `kl_divergence` is the better one.
+    Cost: 2 N M D floating-point operations, twice that for blocks of Q that hold a zero.
+    """
+    within = Q is None
+    p = jnp.reshape(P, (len(P), -1))
+    q = p if within else jnp.reshape(Q, (len(Q), -1))
+    lefts, width = windows(len(q), fitting(memory, 3 * p[0].nbytes))
+    lefts = jnp.array(lefts)
+    entropies = jax.lax.map(lambda row: jnp.sum(row * _log_density(row)), p)  # no copy of p
+
+    def step(k, result):
+        block = jax.lax.dynamic_slice_in_dim(q, lefts[k], width)
+        values = entropies[:, None] - _products(p, _log_density(block)) + _outside(p, block)
+        return jax.lax.dynamic_update_slice(result, values, (0, lefts[k]))
+
+    result = jax.lax.fori_loop(0, len(lefts), step, jnp.zeros((len(p), len(q)), p.dtype))
+    result = jnp.maximum(result, 0)
+    return jnp.fill_diagonal(result, 0 * entropies, inplace=False) if within else result
+
+
+@jax.custom_jvp
+def _log_ratio(p, q):
+    return jnp.log(p / q)
+
+
+@_log_ratio.defjvp
+def _log_ratio_jvp(primals, tangents):
+    (p, q), (p_tangent, q_tangent) = primals, tangents
+    return _log_ratio(p, q), p_tangent / p - q_tangent / q
+
+
+def _log_density(p):
+    """Compute log(p D) over the D cells of the last axis, zero where p is."""
+    return jnp.log(jnp.where(p == 0, 1, p * p.shape[-1]))
+
+
+def _products(p, q):
+    return jnp.matmul(p, q.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _outside(p, q):
+    """Return infinity where p has mass on cells without q, zero elsewhere."""
+    mass = jax.lax.cond(
+        jnp.any(q == 0),
+        lambda: _products(p, (q == 0).astype(p.dtype)),
+        lambda: jnp.zeros((len(p), len(q)), p.dtype),
+    )
+    return jnp.where(mass > 0, jnp.inf, 0)

@@ -1,0 +1,66 @@
+"""All pairs of two sets of maps, a tile of pairs at a time: no [N, M, cells] array ever exists.
+
+Checked against the double loop in tests/metrics/test_pairwise.py.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+MEMORY = 2**28  # bytes of working space beside the inputs and the result
+
+
+def windows(length: int, most: int) -> tuple[list[int], int]:
+    """Cover `length` by as few windows of one width as `most` allows: starts and width.
+
+    Evenly wide, so that the last one, which may overlap its neighbour, repeats little.
+    """
+    width = math.ceil(length / math.ceil(length / most))
+    return [min(start, length - width) for start in range(0, length, width)], width
+
+
+def fitting(memory: int, item_bytes: int) -> int:
+    """Return how many items fit `memory`.
+
+    Raises:
+      ValueError: not even one does.
+    """
+    if memory < item_bytes:
+        raise ValueError(f"memory must be at least {item_bytes} bytes, got {memory}")
+    return memory // item_bytes
+
+
+def all_pairs(
+    measure: Callable[[Array, Array], Array],
+    rows: Float[Array, "N T F"],
+    columns: Float[Array, "M T F"] | None,
+    memory: int,
+) -> Float[Array, "N M"]:
+    """Apply `measure` to every row and column; without columns, to the pairs within the rows.
+
+    Within one set the measure must be symmetric: only tiles on and above the diagonal are computed.
+    A square tile is as large as `memory` allows if every pair in it took one map of working space;
+    where the compiler fuses the measure into its sum it takes none.
+    """
+    within = columns is None
+    columns = rows if within else columns
+    side = math.isqrt(fitting(memory, rows[0].nbytes))
+    tops, height = windows(len(rows), side)
+    lefts, width = windows(len(columns), side)
+    corners = jnp.array([(i, j) for i in tops for j in lefts if i <= j or not within])
+    tile = jax.vmap(jax.vmap(measure, (None, 0)), (0, None))
+
+    def step(k, result):
+        i, j = corners[k]
+        values = tile(
+            jax.lax.dynamic_slice_in_dim(rows, i, height),
+            jax.lax.dynamic_slice_in_dim(columns, j, width),
+        )
+        return jax.lax.dynamic_update_slice(result, values, (i, j))
+
+    empty = jnp.zeros((len(rows), len(columns)), rows.dtype)
+    result = jax.lax.fori_loop(0, len(corners), step, empty)
+    return jnp.triu(result) + jnp.triu(result, 1).T if within else result

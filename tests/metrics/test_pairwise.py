@@ -1,0 +1,57 @@
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from instrument_ig.metrics import pairwise_difference_mean, pairwise_js, pairwise_kl
+from instrument_ig.metrics.distribution import to_distribution
+
+PAIRWISE = {
+    "difference_mean": pairwise_difference_mean,
+    "js": pairwise_js,
+    "kl": pairwise_kl,
+}
+MAP_BYTES = 10 * 6 * 4
+
+
+@pytest.fixture
+def maps(rng):
+    return to_distribution(rng.standard_normal((11, 10, 6)).astype(np.float32), floor=1e-6)
+
+
+@pytest.mark.parametrize("room", [3, 4, 7, 30, 100, 1000])  # maps of working space
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_tiles_of_any_size_give_the_same(name, room, maps):
+    pairwise = PAIRWISE[name]
+    # sums over cells may be vectorised differently in tiles of another shape
+    same = partial(np.testing.assert_allclose, atol=2e-6)
+    same(pairwise(maps, memory=room * MAP_BYTES), pairwise(maps))
+    same(pairwise(maps[:3], maps, memory=room * MAP_BYTES), pairwise(maps)[:3])
+    same(pairwise(maps, maps[4:], memory=room * MAP_BYTES), pairwise(maps)[:, 4:])
+
+
+@pytest.mark.parametrize("name", ["difference_mean", "js"])
+def test_symmetric_to_the_last_bit_in_tiles_of_any_size(name, maps):
+    for room in (3, 4, 7, 30, 100):
+        values = np.asarray(PAIRWISE[name](maps, memory=room * MAP_BYTES))
+        np.testing.assert_array_equal(values, values.T)
+        assert (np.diag(values) == 0).all()
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_the_compiled_program_stays_within_the_memory(name):
+    maps = jax.ShapeDtypeStruct((64, 126, 128), np.float32)
+    needs = {}
+    for memory in (2**20, 2**23):
+        program = PAIRWISE[name].lower(maps, memory=memory).compile().memory_analysis()
+        needs[memory] = program.temp_size_in_bytes
+        results = 4 * 64 * 64 * 4  # the matrix on its way through the loop and the mirror
+        assert program.temp_size_in_bytes <= memory + results
+    assert needs[2**20] < 64 * 126 * 128 * 4, "not even one copy of the maps"
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_too_little_memory_is_an_error(name, maps):
+    with pytest.raises(ValueError, match="10"):
+        PAIRWISE[name](maps, memory=10)
