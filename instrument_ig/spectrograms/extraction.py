@@ -1,0 +1,147 @@
+"""Images of many notes: in parallel over processes, cached on disk, broken sounds set aside."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+from jaxtyping import Float32
+
+from instrument_ig.audio.decode import BadAudio
+from instrument_ig.storage import cache
+from instrument_ig.types import Dataset, Note, Spectrogram
+
+BATCH = 16  # notes of one task: librosa builds its filters once for each
+WORTH_A_PROCESS = 2  # tasks: with fewer, starting one more process costs more than it saves
+LISTED = 10  # bad sounds named in an error
+
+
+class Extraction(NamedTuple):
+    """Images, one row per note that could be read."""
+
+    images: dict[str, Float32[np.ndarray, "B T F"]]  # by the spectrogram's name
+    notes: tuple[Note, ...]
+    bad: tuple[BadAudio, ...]
+
+
+def extract(
+    dataset: Dataset,
+    notes: Sequence[Note],
+    spectrograms: Mapping[str, Spectrogram],
+    *,
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+    skip_bad_files: bool = False,
+) -> Extraction:
+    """Compute the images of notes; those computed before are read from the cache.
+
+    Args:
+      dataset: reads the notes.
+      notes: in any order; rows of the result follow it.
+      spectrograms: by name.
+      cache_dir: where images are kept; the user's cache folder if None.
+      workers: processes; as many as there are cores if None.
+      report: called with the notes done so far and their number.
+      skip_bad_files: leave sounds that cannot be read out of the result.
+
+    Raises:
+      ValueError: sounds cannot be read (all are named), unless they are skipped.
+    """
+    folder = Path(cache_dir) if cache_dir else cache.default_folder()
+    folder = folder / "images"
+    images = {
+        name: np.empty((len(notes), *spectrogram.shape), np.float32)
+        for name, spectrogram in spectrograms.items()
+    }
+    missing, bad = [], {}
+    for row, note in enumerate(notes):
+        if (found := _recall(folder, note, spectrograms)) is None:
+            missing.append(row)
+        else:
+            _store(images, row, found)
+    done = len(notes) - len(missing)
+    for rows, results in _compute(dataset, notes, missing, spectrograms, folder, workers):
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, BadAudio):
+                bad[row] = result
+            else:
+                _store(images, row, result)
+        done += len(rows)
+        if report:
+            report(done, len(notes))
+    if bad and not skip_bad_files:
+        raise ValueError(_listing([bad[row] for row in sorted(bad)], len(notes)))
+    good = [row for row in range(len(notes)) if row not in bad]
+    return Extraction(
+        {name: array[good] for name, array in images.items()} if bad else images,
+        tuple(notes[row] for row in good),
+        tuple(bad[row] for row in sorted(bad)),
+    )
+
+
+def _store(images: dict[str, np.ndarray], row: int, result: Mapping[str, np.ndarray]) -> None:
+    for name, image in result.items():
+        images[name][row] = image
+
+
+def _compute(
+    dataset: Dataset,
+    notes: Sequence[Note],
+    rows: Sequence[int],
+    spectrograms: Mapping[str, Spectrogram],
+    folder: Path,
+    workers: int | None,
+) -> Iterator[tuple[Sequence[int], list[dict[str, np.ndarray] | BadAudio]]]:
+    """Compute batches of rows, in the order in which they get ready."""
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    processes = min(workers or joblib.cpu_count(), max(1, len(batches) // WORTH_A_PROCESS))
+    tasks = (
+        joblib.delayed(_task)(dataset.load, spectrograms, folder, batch, [notes[r] for r in batch])
+        for batch in batches
+    )
+    return joblib.Parallel(processes, return_as="generator_unordered")(tasks)
+
+
+def _task(load, spectrograms, folder, rows, notes):
+    """Read a batch of notes, compute and keep their images; rows come back with the results."""
+    sounds = [_attempt(load, note) for note in notes]
+    good = [index for index, sound in enumerate(sounds) if not isinstance(sound, BadAudio)]
+    results = [{} if index in good else sound for index, sound in enumerate(sounds)]
+    if good:
+        waveforms = np.stack([sounds[index] for index in good])
+        for name, spectrogram in spectrograms.items():
+            for index, image in zip(good, spectrogram.apply(waveforms), strict=True):
+                cache.write(folder, _key(notes[index], spectrogram), image)
+                results[index][name] = image
+    return rows, results
+
+
+def _attempt(load, note) -> np.ndarray | BadAudio:
+    try:
+        return load(note)
+    except BadAudio as error:
+        return error
+
+
+def _recall(
+    folder: Path, note: Note, spectrograms: Mapping[str, Spectrogram]
+) -> dict[str, np.ndarray] | None:
+    """Return the images of a note from the cache; None unless all are there."""
+    found = {}
+    for name, spectrogram in spectrograms.items():
+        found[name] = cache.read(folder, _key(note, spectrogram))
+        if found[name] is None:
+            return None
+    return found
+
+
+def _key(note: Note, spectrogram: Spectrogram) -> str:
+    return cache.digest(note=note.digest, spectrogram=spectrogram.digest)
+
+
+def _listing(bad: Sequence[BadAudio], total: int) -> str:
+    shown = "; ".join(str(error) for error in bad[:LISTED])
+    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+    return f"{len(bad)} of {total} sounds cannot be read (see skip_bad_files): {shown}{more}"
