@@ -1,0 +1,79 @@
+"""What attribution methods check of their arguments before any long work."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from instrument_ig.types import Split
+
+Images = Float[Array, "..."] | Float[np.ndarray, "..."]
+
+
+def checked_images(inputs: Images) -> Float[Array, "B ..."]:
+    """Return `inputs` [B, ...] as an array of floats, refusing NaN and infinities.
+
+    Raises:
+        ValueError: not a batch of floats, or a concrete value is not finite.
+    """
+    return _finite("inputs", inputs, jnp.asarray(inputs))
+
+
+def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float[Array, "R b ..."]:
+    """Return `baselines` as [R, B, ...], or [R, 1, ...] where all inputs share them.
+
+    Raises:
+        ValueError: the shape fits neither one image, nor the inputs, nor several of those; or a
+            concrete value is not finite.
+    """
+    array = jnp.asarray(baselines, inputs.dtype)
+    extra = array.ndim - inputs.ndim
+    fits = (
+        array.shape == inputs.shape[-array.ndim :] if extra < 1 else array[0].shape == inputs.shape
+    )
+    if extra not in (-1, 0, 1) or not fits:
+        raise ValueError(
+            f"baselines {array.shape}: neither {inputs.shape[1:]} (one for all inputs), "
+            f"nor {inputs.shape}, nor (R, *{inputs.shape})"
+        )
+    array = _finite("baselines", baselines, array)
+    return array.reshape(-1, 1 if extra == -1 else len(inputs), *inputs.shape[1:])
+
+
+def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
+    """Refuse a score that is not one real number per image.
+
+    Raises:
+        ValueError: it returns another shape or an integer.
+    """
+    whole = (lambda x: score.rest(score.prefix(x))) if isinstance(score, Split) else score
+    image = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+    out = jax.eval_shape(whole, image)
+    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(f"score of one image {image.shape} returns {out}, not one real number")
+
+
+def checked_tap(score: Any, inputs: Float[Array, "B ..."]) -> None:
+    """Refuse a score that is not cut at a stack of feature maps [t, f, C].
+
+    Raises:
+        ValueError: no `Split`, images that are not [T, F], or a tap of another rank.
+    """
+    if not isinstance(score, Split):
+        raise ValueError("score: class activation maps need a Split at a tap, not a plain score")
+    if inputs.ndim != 3:
+        raise ValueError(f"inputs: class activation maps are for [B, T, F], not {inputs.shape}")
+    checked_score(score, inputs)
+    tap = jax.eval_shape(score.prefix, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    if len(tap.shape) != 3:
+        raise ValueError(f"score: the tap is {tap.shape}, not feature maps (t, f, C)")
+
+
+def _finite(name, given, array):
+    if array.ndim < 2 or not len(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name}: {array.dtype}{list(array.shape)}, not a batch of float images")
+    if not isinstance(array, jax.core.Tracer) and not np.isfinite(given).all():
+        raise ValueError(f"{name}: {np.sum(~np.isfinite(given))} values are NaN or infinite")
+    return array
