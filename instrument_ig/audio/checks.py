@@ -7,43 +7,43 @@ from pathlib import Path
 from instrument_ig.types import Note
 
 
-def check_classes(notes: Sequence[Note], where: str) -> None:
-    """Refuse an empty data set, a class of one note, and a name used twice.
-
-    Raises:
-      ValueError: names `where` and the class or note.
-    """
-    if not notes:
-        raise ValueError(f"{where} holds no notes")
-    counts = Counter(note.label for note in notes)
-    lonely = sorted(label for label, count in counts.items() if count < 2)
-    if lonely:
-        raise ValueError(
-            f"{where}: a class needs at least two notes, and there is one of {', '.join(lonely)}; "
-            "add notes, or name the classes to use"
-        )
-    name, count = Counter(note.name for note in notes).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{where}: {count} notes are called {name!r}")
+def folder_exists(path: Path) -> None:
+    """Raise FileNotFoundError unless `path` is a folder."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such folder: {path}")
 
 
-def check_choices(names: Iterable[str], choices: Iterable[str], what: str) -> None:
-    """Refuse a name that is not one of the choices, and show them.
-
-    Raises:
-      ValueError: names it.
-    """
+def known(names: Iterable[str], choices: Iterable[str], what: str) -> None:
+    """Raise ValueError, which shows the choices, at the first name that is not one of them."""
     choices = sorted(choices)
     for name in names:
         if name not in choices:
             raise ValueError(f"no such {what}: {name!r}; choose from {', '.join(choices)}")
 
 
-def check_folder(path: Path) -> None:
-    """Refuse a folder that is not there.
+def usable(notes: Sequence[Note], where: str) -> None:
+    """Refuse notes that cannot be trained and tested with; classes may be in training only.
 
     Raises:
-      FileNotFoundError: names it.
+      ValueError: no notes, a name used twice, a class of one note, a group in training and test,
+        nothing to train or test with; names `where` and the culprit.
     """
-    if not path.is_dir():
-        raise FileNotFoundError(f"no such folder: {path}")
+    if not notes:
+        raise ValueError(f"{where} holds no notes")
+    name, count = Counter(note.name for note in notes).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{where}: {count} notes are called {name!r}")
+    for label, count in sorted(Counter(note.label for note in notes).items()):
+        if count < 2:
+            raise ValueError(
+                f"{where}: class {label!r} has one note and needs two; "
+                "add one, or name the classes to use without it"
+            )
+    trained, tested = (
+        {note.group for note in notes if note.split == side} for side in ("train", "test")
+    )
+    for groups, side in ((trained, "train"), (tested, "test")):
+        if not groups:
+            raise ValueError(f"{where} has no {side} notes: no class has two groups to share out")
+    if shared := sorted(trained & tested):
+        raise ValueError(f"{where}: group {shared[0]!r} is in training and in test")

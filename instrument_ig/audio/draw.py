@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import coo_array, csgraph
 
-from instrument_ig.audio import sf2, split
-from instrument_ig.audio.checks import check_choices
+from instrument_ig.audio import checks, sf2, split
 from instrument_ig.audio.general_midi import FAMILIES, INSTRUMENTS, KITS
 from instrument_ig.types import Note
 
@@ -51,8 +50,8 @@ def draw(
     Raises:
       ValueError: unknown table or class, fewer than 6 notes, or a class without sound.
     """
-    check_choices([table], TABLES, "table")
-    check_choices(labels, FAMILIES if table == "families" else INSTRUMENTS, "class")
+    checks.known([table], TABLES, "table")
+    checks.known(labels, FAMILIES if table == "families" else INSTRUMENTS, "class")
     if count < 6:
         raise ValueError(f"a class needs at least 6 notes, not {count}")
     rng = np.random.default_rng(seed)

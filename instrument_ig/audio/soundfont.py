@@ -19,8 +19,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from instrument_ig.audio import sf2
-from instrument_ig.audio.checks import check_classes
+from instrument_ig.audio import checks, sf2
 from instrument_ig.audio.decode import BadAudio, fit, length
 from instrument_ig.audio.draw import Voice, draw
 from instrument_ig.config import AudioConfig
@@ -73,7 +72,7 @@ def open_soundfont(
     drawn = tuple(
         note._replace(digest=cache.digest(by=made_by, voice=note.source)) for note in drawn
     )
-    check_classes(drawn, f"{path.name} ({table})")
+    checks.usable(drawn, f"{path.name} ({table})")
     folder = Path(cache_dir) if cache_dir else cache.default_folder()
     return Dataset(
         name="soundfont",

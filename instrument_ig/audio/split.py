@@ -7,6 +7,8 @@ import numpy as np
 
 from instrument_ig.types import Note
 
+SIDES = ("train", "valid", "test")
+
 
 def hold_out(notes: Sequence[Note], share: float, seed: int) -> set[str]:
     """Draw groups to set aside: of every class about `share` of its notes, at least one group.
