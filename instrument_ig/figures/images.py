@@ -40,7 +40,7 @@ def draw_image(
         **options,
     )
     for axis, ruler in zip(axes, (panel.xaxis, panel.yaxis), strict=True):
-        places, labels = _ticks(axis, frames if ruler is panel.xaxis else bins)
+        places, labels = ticks(axis, frames if ruler is panel.xaxis else bins)
         ruler.set_major_locator(FixedLocator(places))
         ruler.set_major_formatter(FixedFormatter(labels))
     panel.set_xlabel(f"time ({axes[0].unit})")
@@ -63,8 +63,8 @@ def colour_limit(*maps: np.ndarray) -> float:
     return float(np.quantile(cells, 0.995)) if cells.size else 0.0
 
 
-def _ticks(axis: Axis, size: int) -> tuple[np.ndarray, list[str]]:
-    """Return places in bins and what is written there."""
+def ticks(axis: Axis, size: int) -> tuple[np.ndarray, list[str]]:
+    """Return places in bins of an axis of `size` bins, and what is written there."""
     if not axis.positions:
         places = np.array(
             [p for p in MaxNLocator(6, integer=True).tick_values(0, size - 1) if 0 <= p < size]

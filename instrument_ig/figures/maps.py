@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from instrument_ig.figures.images import colour_limit, draw_image, draw_overlay
-from instrument_ig.figures.sheet import sheet
+from instrument_ig.figures.sheet import grid, sheet
 from instrument_ig.types import Axis
 
 Axes2 = tuple[Axis, Axis]
@@ -60,12 +60,8 @@ def heatmap_grid(
     axes: Axes2,
 ) -> Figure:
     """Draw one note per instrument with its heatmap over it, all on one colour scale."""
-    columns = min(5, len(names))
-    rows = -(-len(names) // columns)
-    figure, panels = sheet(rows, columns, width=3.0, height=2.4)
+    figure, panels = grid(len(names), 5, width=3.0, height=2.4)
     limit = colour_limit(*heatmaps)
-    for panel in panels.flat[len(names) :]:
-        panel.set_axis_off()
     for panel, name, image, heatmap in zip(
         panels.flat, names, spectrograms, heatmaps, strict=False
     ):

@@ -31,6 +31,15 @@ def sheet(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 3
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
 
 
+def grid(count: int, columns: int, **options: Any):
+    """Make a figure of `count` panels in rows of at most `columns`; see `sheet`."""
+    columns = min(columns, count)
+    figure, panels = sheet(-(-count // columns), columns, **options)
+    for panel in panels.flat[count:]:
+        panel.set_axis_off()
+    return figure, panels
+
+
 def save(figure: Figure, path: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
     """Write path.png, path.pdf and, where the figure shows numbers, path.csv; close the figure."""
     for kind in ("png", "pdf"):
