@@ -1,5 +1,6 @@
 """From a model to the scalar function of one image that attribution methods explain."""
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,9 @@ Output = Literal["logit", "probability"]
 def score(model: Model, variables: Any, class_index: int = 0, output: Output = "logit") -> Score:
     """Make the function image [T, F] -> the model's logit or probability of one class.
 
+    It is a pytree that holds the variables, so that the scores of several models of one
+    architecture share one compiled program.
+
     Args:
         model: the architecture.
         variables: its parameters and running statistics.
@@ -22,8 +26,7 @@ def score(model: Model, variables: Any, class_index: int = 0, output: Output = "
     Raises:
         ValueError: there is no such class or output.
     """
-    read = _reader(model, class_index, output)
-    return lambda image: read(model.apply(variables, image[None]).logits[0])
+    return jax.tree_util.Partial(_whole(model, class_index, output), variables)
 
 
 def split(
@@ -48,10 +51,24 @@ def split(
     Raises:
         ValueError: there is no such class, output or (once called) tap; the message lists the taps.
     """
+    prefix, rest = _halves(model, class_index, output, tap)
+    partial = jax.tree_util.Partial
+    return Split(partial(prefix, variables), partial(rest, variables))
+
+
+# Cached, because equal functions must be one object to share a compiled program.
+@lru_cache
+def _whole(model, class_index, output):
     read = _reader(model, class_index, output)
-    return Split(
-        prefix=lambda image: model.prefix(variables, image[None], tap)[0],
-        rest=lambda maps: read(model.rest(variables, maps[None], tap)[0]),
+    return lambda variables, image: read(model.apply(variables, image[None]).logits[0])
+
+
+@lru_cache
+def _halves(model, class_index, output, tap):
+    read = _reader(model, class_index, output)
+    return (
+        lambda variables, image: model.prefix(variables, image[None], tap)[0],
+        lambda variables, maps: read(model.rest(variables, maps[None], tap)[0]),
     )
 
 
