@@ -4,7 +4,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import jax
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from instrument_ig.types import Model, Score, Split
 
@@ -14,8 +15,8 @@ Output = Literal["logit", "probability"]
 def score(model: Model, variables: Any, class_index: int = 0, output: Output = "logit") -> Score:
     """Make the function image [T, F] -> the model's logit or probability of one class.
 
-    It is a pytree that holds the variables, so that the scores of several models of one
-    architecture share one compiled program.
+    It is a pytree that holds the variables and the index, so that the scores of all classes and of
+    several models of one architecture share one compiled program.
 
     Args:
         model: the architecture.
@@ -26,7 +27,8 @@ def score(model: Model, variables: Any, class_index: int = 0, output: Output = "
     Raises:
         ValueError: there is no such class or output.
     """
-    return jax.tree_util.Partial(_whole(model, class_index, output), variables)
+    index = _checked_index(model, class_index)
+    return jax.tree_util.Partial(_whole(model, output), variables, index)
 
 
 def split(
@@ -51,37 +53,45 @@ def split(
     Raises:
         ValueError: there is no such class, output or (once called) tap; the message lists the taps.
     """
-    prefix, rest = _halves(model, class_index, output, tap)
+    index = _checked_index(model, class_index)
+    prefix, rest = _halves(model, output, tap)
     partial = jax.tree_util.Partial
-    return Split(partial(prefix, variables), partial(rest, variables))
+    return Split(partial(prefix, variables), partial(rest, variables, index))
 
 
 # Cached, because equal functions must be one object to share a compiled program.
 @lru_cache
-def _whole(model, class_index, output):
-    read = _reader(model, class_index, output)
-    return lambda variables, image: read(model.apply(variables, image[None]).logits[0])
-
-
-@lru_cache
-def _halves(model, class_index, output, tap):
-    read = _reader(model, class_index, output)
-    return (
-        lambda variables, image: model.prefix(variables, image[None], tap)[0],
-        lambda variables, maps: read(model.rest(variables, maps[None], tap)[0]),
+def _whole(model, output):
+    read = _reader(model, output)
+    return lambda variables, index, image: read(
+        model.apply(variables, image[None]).logits[0], index
     )
 
 
-def _reader(model, class_index, output):
-    """The map from a row of logits to the scalar that is asked for."""
+@lru_cache
+def _halves(model, output, tap):
+    read = _reader(model, output)
+    return (
+        lambda variables, image: model.prefix(variables, image[None], tap)[0],
+        lambda variables, index, maps: read(model.rest(variables, maps[None], tap)[0], index),
+    )
+
+
+def _checked_index(model, class_index):
+    """The index as an array; JAX itself would clamp one that is out of range."""
     if not 0 <= class_index < model.n_outputs:
         raise ValueError(f"class_index={class_index}: the model has {model.n_outputs} outputs")
+    return np.asarray(class_index)
+
+
+def _reader(model, output):
+    """The map from a row of logits and an index to the scalar that is asked for."""
     if output not in ("logit", "probability"):
         raise ValueError(f"output={output!r}: neither logit nor probability")
 
-    def read(logits: Float[Array, " K"]) -> Float[Array, ""]:
+    def read(logits: Float[Array, " K"], index: Int[Array, ""]) -> Float[Array, ""]:
         if output == "logit":
-            return logits[class_index]
-        return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[class_index]
+            return logits[index]
+        return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[index]
 
     return read

@@ -30,6 +30,8 @@ def test_oklab_of_colours_whose_values_are_published():
     # Ottosson 2020, to the three digits given there; sRGB red by the CSS Color 4 specification.
     np.testing.assert_allclose(oklab(np.ones(3)), [1, 0, 0], atol=1e-3)
     np.testing.assert_allclose(oklab(np.array([1.0, 0, 0])), [0.628, 0.225, 0.126], atol=1e-3)
+    # Half grey is 21.4 % of the light, of which lightness is the cube root.
+    np.testing.assert_allclose(oklab(np.full(3, 0.5)), [0.214 ** (1 / 3), 0, 0], atol=1e-3)
 
 
 def test_28_colours_are_far_apart_and_few_are_farther():
@@ -83,12 +85,20 @@ def test_model_scores_stand_side_by_side():
     rows = [
         {"model": model, "split": split, "score": score, "value": value, "low": low, "high": 0.9}
         for score, base in (("accuracy", 0.0), ("macro_f1", 0.5))
-        for split, low in (("group", 0.1), ("random", None))
+        for split, low in (("group", 0.0), ("random", None))
         for model, value in (("CNN", base + 0.25), ("forest", base + 0.125))
     ]
+    rows[-1]["value"] = None
     accuracy, macro_f1 = classification.model_scores(rows).axes
     assert widths(accuracy) == [0.25, 0.125, 0.25, 0.125]
-    assert widths(macro_f1) == [0.75, 0.625, 0.75, 0.625]
+    assert widths(macro_f1)[:3] == [0.75, 0.625, 0.75]
+    assert np.isnan(widths(macro_f1)[3])  # nothing drawn
+    group, random = accuracy.collections
+    assert [ends.tolist() for ends in group.get_segments()] == [
+        [[0.0, -0.2], [0.9, -0.2]],
+        [[0.0, 0.8], [0.9, 0.8]],
+    ]
+    assert not any(len(ends) for ends in random.get_segments())  # no interval, nothing drawn
 
 
 def test_model_summary_writes_every_layer():
