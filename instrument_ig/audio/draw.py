@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array, csgraph
 
 from instrument_ig.audio import checks, sf2, split
 from instrument_ig.audio.general_midi import FAMILIES, INSTRUMENTS, KITS
@@ -16,6 +15,7 @@ VELOCITIES = np.arange(64, 128)  # softer is nothing but quieter, and drowns in 
 BEND = 8191  # two semitones of pitch wheel: percussion has no pitches to vary
 
 Presets = Mapping[tuple[int, int], list[sf2.Zone]]
+Cell = tuple[int, int, int]  # bank, program, key
 
 
 class Voice(NamedTuple):
@@ -44,30 +44,31 @@ def draw(
     """Draw `count` notes of every class.
 
     A group is all that shares a recording: whole programs of the families, single keys of the
-    instruments. Training programs that share one with a test program, as they may in another
-    soundfont than the bundled one, are left out.
+    instruments. Programs that share one with a test program of their soundfont, as none does in the
+    bundled one, train nothing.
 
     Raises:
-      ValueError: unknown table or class, fewer than 6 notes, or a class without sound.
+      ValueError: unknown table or class, fewer than 6 notes, a class without sound or with too few
+        keys for so many notes.
     """
     checks.known([table], TABLES, "table")
     checks.known(labels, FAMILIES if table == "families" else INSTRUMENTS, "class")
     if count < 6:
         raise ValueError(f"a class needs at least 6 notes, not {count}")
-    rng = np.random.default_rng(seed)
-    parts = list(_families() if table == "families" else _instruments())
-    parts = [_audible(part, presets) for part in parts if not labels or part.label in labels]
+    parts = [
+        _audible(part, presets) for part in (_families() if table == "families" else _instruments())
+    ]
     groups = _groups(parts, presets, whole_programs=table == "families")
     tested = {groups[cell] for part in parts if part.side == "test" for cell in _cells(part)}
-    by_class: dict[tuple[str, str], list[Part]] = {}
+    usable: dict[tuple[str, str], list[Part]] = {}
     for part in parts:
-        usable = by_class.setdefault((part.label, part.side), [])
-        if part.keys and not (part.side == "train" and groups[_cells(part)[0]] in tested):
-            usable.append(part)
+        heard = part.side != "test" and not tested.isdisjoint(groups[c] for c in _cells(part))
+        usable.setdefault((part.label, part.side), []).extend([part] if not heard else [])
     notes = [
         note
-        for (label, side), usable in by_class.items()
-        for note in _notes(rng, label, side, usable, round(count * SHARES.get(side, 1)), groups)
+        for (label, side), sounding in usable.items()
+        if not labels or label in labels
+        for note in _notes(label, side, sounding, groups, count, seed)
     ]
     if table == "families":
         return tuple(notes)
@@ -91,68 +92,76 @@ def _instruments() -> Iterator[Part]:
 
 def _audible(part: Part, presets: Presets) -> Part:
     zones = presets.get((part.bank, part.program), [])
-    return part._replace(keys=tuple(k for k in part.keys if sf2.recordings(zones, k)))
+    return part._replace(keys=tuple(key for key in part.keys if sf2.recordings(zones, key)))
 
 
-def _cells(part: Part) -> list[tuple[int, int, int]]:
+def _cells(part: Part) -> list[Cell]:
     return [(part.bank, part.program, key) for key in part.keys]
 
 
-def _groups(
-    parts: Sequence[Part], presets: Presets, *, whole_programs: bool
-) -> dict[tuple[int, int, int], str]:
-    """Name the connected component of every (bank, program, key) by its first member."""
+def _groups(parts: Sequence[Part], presets: Presets, *, whole_programs: bool) -> dict[Cell, str]:
+    """Name the connected component of every cell by its first member."""
+    # Half of the start-up time of `--help` when imported with the module.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     cells = sorted({cell for part in parts for cell in _cells(part)})
-    links = [
-        (row, link)
-        for row, cell in enumerate(cells)
-        for link in (
-            *sf2.recordings(presets[cell[:2]], cell[2]),
-            *((f"program {cell[:2]}",) if whole_programs else ()),
-        )
-    ]
-    columns = {link: len(cells) + i for i, link in enumerate(sorted({link for _, link in links}))}
-    size = len(cells) + len(columns)
-    rows = [row for row, _ in links]
-    graph = coo_array(
-        (np.ones(len(links)), (rows, [columns[link] for _, link in links])), (size, size)
-    )
-    _, component = csgraph.connected_components(graph, directed=False)
+    recordings = [sf2.recordings(presets[bank, program], key) for bank, program, key in cells]
+    if whole_programs:
+        recordings = [
+            found | {f"program {program}"}
+            for found, (_, program, _) in zip(recordings, cells, strict=True)
+        ]
+    column = {name: len(cells) + i for i, name in enumerate(sorted(set().union(*recordings)))}
+    edges = [(row, column[name]) for row, found in enumerate(recordings) for name in found]
+    size = len(cells) + len(column)
+    graph = coo_array((np.ones(len(edges)), np.transpose(edges)), (size, size))
+    _, component = connected_components(graph, directed=False)
     first: dict[int, str] = {}
-    for cell, index in zip(cells, component.tolist()[: len(cells)], strict=True):
+    for cell, index in zip(cells, component[: len(cells)].tolist(), strict=True):
         first.setdefault(index, "{}:{}:{}".format(*cell))
-    return {cell: first[index] for cell, index in zip(cells, component.tolist(), strict=False)}
+    return {cell: first[component[row]] for row, cell in enumerate(cells)}
 
 
 def _notes(
-    rng: np.random.Generator,
     label: str,
     side: str,
     parts: Sequence[Part],
+    groups: Mapping[Cell, str],
     count: int,
-    groups: Mapping[tuple[int, int, int], str],
+    seed: int,
 ) -> Iterator[Note]:
     """Take turns among the programs; each uses every key before it repeats one."""
+    parts = [part for part in parts if part.keys]
     if not parts:
-        raise ValueError(f"the soundfont has no {side} sound of {label}".replace("  ", " "))
+        raise ValueError(f"the soundfont has no sound of {label} {side}".rstrip())
+    wanted = round(count * SHARES.get(side, 1.0))
+    most = len(parts) * min(len(part.keys) for part in parts) * len(VELOCITIES)
+    if wanted > most:
+        raise ValueError(
+            f"no more than {most} notes of {label} {side}".rstrip() + f", not {wanted}"
+        )
+    # A seed of its own: the notes of a class do not depend on which others are drawn.
+    rng = np.random.default_rng([seed, *f"{label} {side}".encode()])
     sequences = [_sequence(rng, part.keys) for part in parts]
-    for index in range(count):
+    for index in range(wanted):
         part = parts[index % len(parts)]
         key, velocity = next(sequences[index % len(parts)])
-        bend = int(rng.integers(-BEND, BEND + 1)) if part.bank == sf2.DRUMS else 0
-        voice = Voice(part.bank, part.program, key, velocity, bend)
-        kind = "kit" if part.bank == sf2.DRUMS else ""
+        is_drum = part.bank == sf2.DRUMS
+        bend = int(rng.integers(-BEND, BEND + 1)) if is_drum else 0
+        program = f"kit{part.program:03d}" if is_drum else f"{part.program:03d}"
         yield Note(
-            name=f"{label}_{kind}{part.program:03d}-{key:03d}-{velocity:03d}",
+            name=f"{label}_{program}-{key:03d}-{velocity:03d}",
             label=label,
             group=groups[part.bank, part.program, key],
             split=side,
-            source=" ".join(map(str, voice)),
+            source=" ".join(map(str, Voice(part.bank, part.program, key, velocity, bend))),
             digest="",
         )
 
 
 def _sequence(rng: np.random.Generator, keys: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Return (key, velocity) pairs: all keys in random order, again and again, none twice."""
     velocities = rng.permuted(np.tile(VELOCITIES, (len(keys), 1)), axis=1)
     order = rng.permutation(len(keys)).tolist()
     for turn in range(len(VELOCITIES)):

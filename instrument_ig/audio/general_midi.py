@@ -27,10 +27,13 @@ class Instrument(NamedTuple):
     keys: tuple[int, ...] = ()
 
 
-# In TimGM6mb no test program shares a recording with a training or validation program in these
-# ranges: the tables of the file say so (violin, viola and fiddle are one recording there, and
-# so are oohs and synth vox), and equal notes do not correlate. Vocal has but three
-# recordings: its validation program shares one with training.
+# In TimGM6mb, the bundled bank, no test program shares a recording with a training or validation
+# program of any family: the file's own tables say so. (By its tables violin, viola and fiddle are
+# one recording, and so are oohs and synth vox, overdriven and distorted guitar, fingered and
+# second synth bass.) Equal notes agree: normalised cross-correlation over the first half second is
+# at most 0.93 between test and training, reached by near-sinusoids such as electric pianos, and
+# up to 1.00 between programs of one recording. Vocal has but three recordings, so its validation
+# program shares one with training. Accordions are organs by the General MIDI standard.
 FAMILIES = {
     "bass": Family((33, 35, 36, 38, 39), (34,), (32, 37), 28, 55),
     "brass": Family((56, 57, 60, 62, 63), (59,), (58, 61), 40, 79),

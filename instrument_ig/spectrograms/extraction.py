@@ -14,6 +14,7 @@ from instrument_ig.types import Dataset, Note, Spectrogram
 
 BATCH = 16  # notes of one task: librosa builds its filters once for each
 WORTH_A_PROCESS = 2  # tasks: with fewer, starting one more process costs more than it saves
+IDLE_S = 10  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
 
@@ -101,7 +102,9 @@ def _compute(
         joblib.delayed(_task)(dataset.load, spectrograms, folder, batch, [notes[r] for r in batch])
         for batch in batches
     )
-    return joblib.Parallel(processes, return_as="generator_unordered")(tasks)
+    return joblib.Parallel(processes, return_as="generator_unordered", idle_worker_timeout=IDLE_S)(
+        tasks
+    )
 
 
 def _task(load, spectrograms, folder, rows, notes):
