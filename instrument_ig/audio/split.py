@@ -78,3 +78,31 @@ def complete(notes: Iterable[Note], *, valid: float = 0.2, seed: int = 0) -> tup
         note._replace(split="valid") if note.split == "train" and note.group in held else note
         for note in notes
     )
+
+
+def three_parts(
+    notes: Iterable[Note],
+    *,
+    test: float = 0.1,
+    valid: float = 0.1,
+    seed: int = 0,
+    by: str = "group",
+) -> tuple[Note, ...]:
+    """As `assign`, but a class that does not reach all three parts trains only.
+
+    Its groups go to training whole, so that no other class is tested on them; that may leave
+    another class short, which then trains only as well.
+    """
+    notes = assign(notes, test=test, valid=valid, seed=seed, by=by)
+    unit = lambda note: note.group if by == "group" else note.name
+    while True:
+        reached = {(note.label, note.split) for note in notes}
+        short = {
+            note.label for note in notes for side in SIDES if (note.label, side) not in reached
+        }
+        kept = {unit(note) for note in notes if note.label in short}
+        if all(note.split == "train" for note in notes if unit(note) in kept):
+            return notes
+        notes = tuple(
+            note._replace(split="train") if unit(note) in kept else note for note in notes
+        )

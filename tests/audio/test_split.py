@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from instrument_ig.audio import split
 from instrument_ig.types import Note
@@ -105,3 +106,28 @@ def test_validation_is_taken_from_training_only_when_there_is_none():
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="by group or random, not 'label'"):
         split.assign([], by="label")
+
+
+@pytest.mark.parametrize("shared_groups", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_three_parts_or_training_only(seed, shared_groups):
+    rng = np.random.default_rng([seed, shared_groups])
+    notes = random_notes(rng, shared_groups=shared_groups)
+    parts = split.three_parts(notes, seed=seed)
+    assert all(len(sides) == 1 for sides in sides_by(parts, "group").values())
+    for label, sides in sides_by(parts, "label").items():
+        groups = {note.group for note in notes if note.label == label}
+        assert sides in ({"train"}, {"train", "valid", "test"})
+        assert sides == {"train"} or len(groups) >= 3
+
+
+def test_random_three_parts_are_as_large_as_those_of_scikit_learn():
+    labels = np.repeat(["a", "b", "c"], [200, 60, 10])
+    few = ["d", "d"]  # train only, and take nobody with them
+    notes = notes_of([(label, "one recording") for label in [*labels, *few]])
+    parts = split.three_parts(notes, by="random")
+    rest, tested = train_test_split(labels, test_size=0.1, stratify=labels, random_state=0)
+    _, validated = train_test_split(rest, test_size=1 / 9, stratify=rest, random_state=0)
+    for side, expected in (("test", tested), ("valid", validated)):
+        found = collections.Counter(note.label for note in parts if note.split == side)
+        assert found == collections.Counter(expected.tolist())
