@@ -1,5 +1,6 @@
 """Images of many notes: in parallel over processes, cached on disk, broken sounds set aside."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from instrument_ig.storage import cache
 from instrument_ig.types import Dataset, Note, Spectrogram
 
 BATCH = 16  # notes of one task: librosa builds its filters once for each
-WORTH_A_PROCESS = 2  # tasks: with fewer, starting one more process costs more than it saves
+PROCESSES_PAY_S = 5.0  # of work left: starting processes takes two seconds, mostly imports
 IDLE_S = 10  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
@@ -94,24 +95,37 @@ def _compute(
     spectrograms: Mapping[str, Spectrogram],
     folder: Path,
     workers: int | None,
-) -> Iterator[tuple[Sequence[int], list[dict[str, np.ndarray] | BadAudio]]]:
-    """Compute batches of rows, in the order in which they get ready."""
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    processes = min(workers or joblib.cpu_count(), max(1, len(batches) // WORTH_A_PROCESS))
-    tasks = (
-        joblib.delayed(_task)(dataset.load, spectrograms, folder, batch, [notes[r] for r in batch])
-        for batch in batches
-    )
-    return joblib.Parallel(processes, return_as="generator_unordered", idle_worker_timeout=IDLE_S)(
-        tasks
-    )
+) -> Iterator[tuple[list[int], list[dict[str, np.ndarray] | BadAudio]]]:
+    """Return batches of rows with their results, in the order in which they get ready."""
+    tasks = [
+        (dataset.load, spectrograms, folder, list(batch), [notes[row] for row in batch])
+        for batch in (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    ]
+    processes = workers or joblib.cpu_count()
+    for index, task in enumerate(tasks):
+        start_s = time.perf_counter()
+        yield _task(*task)
+        left_s = (time.perf_counter() - start_s) * (len(tasks) - index - 1)
+        # The first batch is no measure: it imports librosa.
+        if index and processes > 1 and left_s > PROCESSES_PAY_S:
+            break
+    else:
+        return
+    run = joblib.Parallel(processes, return_as="generator_unordered", idle_worker_timeout=IDLE_S)
+    yield from run(joblib.delayed(_task)(*task) for task in tasks[index + 1 :])
 
 
-def _task(load, spectrograms, folder, rows, notes):
-    """Read a batch of notes, compute and keep their images; rows come back with the results."""
+def _task(
+    load: Callable[[Note], np.ndarray],
+    spectrograms: Mapping[str, Spectrogram],
+    folder: Path,
+    rows: list[int],
+    notes: list[Note],
+) -> tuple[list[int], list[dict[str, np.ndarray] | BadAudio]]:
+    """Read a batch of notes, compute their images and keep them."""
     sounds = [_attempt(load, note) for note in notes]
     good = [index for index, sound in enumerate(sounds) if not isinstance(sound, BadAudio)]
-    results = [{} if index in good else sound for index, sound in enumerate(sounds)]
+    results = [sound if isinstance(sound, BadAudio) else {} for sound in sounds]
     if good:
         waveforms = np.stack([sounds[index] for index in good])
         for name, spectrogram in spectrograms.items():
