@@ -17,6 +17,8 @@ from rich.progress import (
 LOG_EVERY_S = 15.0
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 160  # a log file has no width of its own
 
 
 @contextlib.contextmanager

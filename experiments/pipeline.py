@@ -1,0 +1,267 @@
+"""From a data set to a finished run folder: the steps of `study` on each spectrogram, then tables.
+
+What a stopped run had finished lies in checkpoints/ and resume/; resume/ goes when all is done.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from rich.table import Table
+
+from experiments import options, sounds, study
+from experiments.progress import console, progress
+from instrument_ig import models, stats, training
+from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
+from instrument_ig.figures import maps as map_figures
+from instrument_ig.figures import study as study_figures
+from instrument_ig.figures.sheet import save
+from instrument_ig.storage import files
+from instrument_ig.types import Dataset
+
+FLAGS = flags.FLAGS
+SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
+RESAMPLES = 1000
+FIGURE_TAPS = ("conv2d_5", "conv2d_3")  # of Figures 1 and 2
+
+
+class Result(NamedTuple):
+    """What one spectrogram gave, for the tables of the run."""
+
+    history: list[dict[str, Any]]
+    predictions: list[stats.Predictions]
+    ten_way: stats.Predictions
+    explained: list[dict[str, Any]]  # one row per heatmap
+    pairs: list[dict[str, Any]]  # one row per ordered pair and metric
+    within: list[stats.Distances]
+    between: list[stats.Distances]
+    arrays: dict[str, np.ndarray]
+    skipped: list[dict[str, Any]]
+
+
+def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments: Sequence[str]):
+    """Run the study and write everything into the run folder."""
+    with jax.default_matmul_precision("highest"):  # completeness is measured: no TF32
+        results = [carry_out_one(folder, dataset, name, instruments) for name in names]
+    write_tables(folder, results)
+    shutil.rmtree(folder / "resume", ignore_errors=True)
+
+
+def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequence[str]) -> Result:
+    """Train, score, explain and compare on one spectrogram, and draw its figures."""
+    console.rule(name, align="left")
+    material, bad = load_material(dataset, name, instruments)
+    trained, history = train_all(folder, material, instruments)
+    with progress(f"{name} scores") as report:
+        logits = study.score_all(study.network(material), trained, material.images, report)
+    rows = study.choose_explained(material, instruments, FLAGS.pair_notes, FLAGS.seed)
+    maps = explain_all(folder, material, trained, rows)
+    config = options.read(MetricConfig)
+    within, between = compare_all(folder, material, maps, rows, config)
+    draw(folder / "figures", material, trained, maps, rows)
+    common = {"spectrogram": name}
+    return Result(
+        history=history,
+        predictions=study.binary_predictions(material, logits, FLAGS.seed),
+        ten_way=study.ten_way_predictions(material, logits),
+        explained=[
+            common | row
+            for instrument, found in maps.items()
+            for row in study.map_rows(material, rows[instrument], found)
+        ],
+        pairs=[
+            common | row
+            for notes, found in (*within, between)
+            for row in study.pair_rows(material, notes, found, config)
+        ],
+        within=[table for group in within for table in study.distances(material, *group)],
+        between=study.distances(material, *between),
+        arrays={
+            f"{name}/{instrument}/{field}": values
+            for instrument, found in maps.items()
+            for field, values in found.items()
+        },
+        skipped=[common | {"path": str(error.path), "reason": error.reason} for error in bad],
+    )
+
+
+def load_material(dataset: Dataset, name: str, instruments: Sequence[str]):
+    """Extract and standardise the images of a spectrogram; broken sounds come beside them."""
+    front_end = sounds.make_spectrogram(name)
+    notes = [note for note in dataset.notes if note.label in instruments]
+    with sounds.refusing_bad_input():
+        images, notes, bad = sounds.extract_images(dataset, notes, name, front_end)
+    return study.standardised(name, front_end, notes, images, sounds.silence(front_end)), bad
+
+
+def train_all(folder, material, instruments):
+    """Train one model per instrument; returns their variables and the curves."""
+    config = options.read(TrainConfig)
+    model = study.network(material)
+    trained, history = {}, []
+    with progress(f"{material.name} epochs") as report:
+        for index, instrument in enumerate(instruments):
+            key = jax.random.fold_in(jax.random.key(FLAGS.seed), index)
+            state = training.train(
+                model,
+                training.start(model, key, config.epochs),
+                study.binary_examples(material, "train", instrument, FLAGS.seed),
+                study.binary_examples(material, "valid", instrument, FLAGS.seed),
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                on_epoch=lambda state, index=index: report(
+                    index * config.epochs + int(state.epoch), len(instruments) * config.epochs
+                ),
+            )
+            trained[instrument] = state.best_variables
+            head = {"spectrogram": material.name, "instrument": instrument}
+            history += [head | row for row in study.history_rows(state)]
+    return trained, history
+
+
+def explain_all(folder, material, trained, rows) -> dict[str, study.Arrays]:
+    """Explain the chosen notes of each instrument by its own model."""
+    config = options.read(AttributionConfig)
+    maps = {}
+    for instrument, notes in rows.items():
+        images = material.images[notes]
+
+        def compute(instrument=instrument, images=images):
+            score = models.split(study.network(material), trained[instrument], 0, FLAGS.score)
+            baselines = study.make_baselines(FLAGS.baseline, material, images)
+            with progress(f"{material.name} heatmaps: {instrument}") as report:
+                return study.explain(score, images, baselines, config, report)
+
+        path = folder / "resume" / f"{material.name}-{instrument}-maps.npz"
+        maps[instrument] = study.remembered(path, compute)
+    return maps
+
+
+def compare_all(folder, material, maps, rows, config):
+    """Compare the heatmaps within each instrument, and some of each with all other instruments.
+
+    Returns:
+      (rows of the material, matrices) of each instrument, and of the notes that stand for all.
+    """
+    few = FLAGS.between_notes
+    sets = {instrument: (notes, maps[instrument]["values"]) for instrument, notes in rows.items()}
+    everyone = (
+        np.concatenate([notes[:few] for notes, _ in sets.values()]),
+        np.concatenate([values[:few] for _, values in sets.values()]),
+    )
+    compared = []
+    for label, (notes, values) in (sets | {"between instruments": everyone}).items():
+        path = folder / "resume" / f"{material.name}-{label}-pairs.npz"
+        with progress(f"{material.name} pairs: {label}") as report:
+            found = study.remembered(
+                path,
+                lambda values=values, report=report: study.compare(
+                    values, material.front_end.axes, config, SOLVERS[FLAGS.emd_solver], report
+                ),
+            )
+        compared.append((notes, found))
+    return compared[:-1], compared[-1]
+
+
+def draw(folder: Path, material, trained, maps, rows):
+    """Draw the figures that show maps: one heatmap per instrument, Figures 1 to 3."""
+    name, axes = material.name, material.front_end.axes
+    first = {instrument: notes[0] for instrument, notes in rows.items()}
+    spectrograms = [material.images[row] for row in first.values()]
+    heatmaps = [maps[instrument]["values"][0] for instrument in first]
+    titles = [f"{instrument}: {material.notes[row].name}" for instrument, row in first.items()]
+    save(
+        map_figures.heatmap_grid(titles, spectrograms, heatmaps, axes), folder / f"{name}-heatmaps"
+    )
+    note = study.find_note(material, FLAGS.figure_note, first)
+    instrument, image = material.notes[note].label, material.images[note]
+    for tap in FIGURE_TAPS:
+        score = models.split(study.network(material), trained[instrument], 0, FLAGS.score, tap)
+        baseline = study.make_baselines(FLAGS.baseline, material, image[None])
+        view = study.view_layer(score, image, baseline)
+        title = f"{instrument}: {material.notes[note].name}, {name}"
+        save(map_figures.feature_maps(title, image, *view, axes, tap), folder / f"{name}-{tap}")
+
+
+def write_tables(folder: Path, results: Sequence[Result]) -> None:
+    """Write the tables of the run and the figures that show them."""
+    rng = np.random.default_rng(FLAGS.seed)
+    gather = lambda field: [row for result in results for row in getattr(result, field)]
+    predictions, within, between = gather("predictions"), gather("within"), gather("between")
+    scores = study.wide_scores(stats.binary_scores(predictions, rng, resamples=RESAMPLES))
+    scores += [study.ten_way_row(result.ten_way, rng, RESAMPLES) for result in results]
+    summaries = stats.summarise(within, rng, resamples=RESAMPLES)
+    tests = stats.permutation_tests(between, rng)
+    verdicts = stats.check_claims(within, predictions, rng, resamples=RESAMPLES)
+    tables = {
+        "scores": scores,
+        "training": gather("history"),
+        "attributions": gather("explained"),
+        "pairwise": gather("pairs"),
+        "statistics": [row._asdict() for row in summaries],
+        "separation": [row._asdict() for row in tests],
+        "claims": [row._asdict() for row in verdicts],
+        "skipped": gather("skipped"),
+    }
+    for name, rows in tables.items():
+        if rows:
+            files.write_table(folder / f"{name}.csv", rows)
+    arrays = {key: values for result in results for key, values in result.arrays.items()}
+    files.write_arrays(folder / "attributions.npz", arrays)
+    draw_tables(folder / "figures", results, tables)
+
+
+def draw_tables(folder: Path, results: Sequence[Result], tables: Mapping[str, list]) -> None:
+    """Draw Figure 4, Figures 5 to 10, training curves and the comparison across spectrograms."""
+    binary = [row for row in tables["scores"] if row["instrument"] not in study.SUMMARY_ROWS]
+    save(study_figures.precision_bars(binary), folder / "precision", binary)
+    curves = tables["training"]
+    save(study_figures.training_curves(curves), folder / "training", curves)
+    for result in results:
+        name = result.within[0].spectrogram
+        within: dict[str, dict[str, np.ndarray]] = {}
+        for table in result.within:
+            pairs = table.values[~np.eye(len(table.values), dtype=bool)]
+            within.setdefault(table.metric, {})[str(table.labels[0])] = pairs
+        between = {
+            table.metric: table.values[table.labels[:, None] != table.labels]
+            for table in result.between
+        }
+        rows = [row for row in tables["statistics"] if row["spectrogram"] == name]
+        save(study_figures.box_plots(name, within, between, rows), folder / f"{name}-pairs", rows)
+    if len(results) > 1:
+        figure = study_figures.comparison(binary, tables["statistics"])
+        save(figure, folder / "comparison", tables["statistics"])
+
+
+def print_table(folder: Path) -> None:
+    """Print scores and medians of a finished run."""
+    scores = files.read_table(folder / "scores.csv")
+    medians = {
+        (row["spectrogram"], row["instrument"], row["metric"]): row["median"]
+        for row in files.read_table(folder / "statistics.csv")
+    }
+    measured = list(dict.fromkeys(metric for _, _, metric in medians))
+    table = Table(title="scores on unheard instruments; medians over pairs of heatmaps")
+    names = ("spectrogram", "instrument", "accuracy", "precision", "recall", "f1", "support")
+    for name in (*names, *measured):
+        table.add_column(name, justify="left" if name in names[:2] else "right")
+    for row in scores:
+        own = [medians.get((row["spectrogram"], row["instrument"], m), "") for m in measured]
+        table.add_row(*(_short(row.get(name, "")) for name in names), *map(_short, own))
+    console.print(table)
+    maps = files.read_table(folder / "attributions.csv")
+    done = sum(row["converged"] == "True" for row in maps)
+    console.print(f"{done} of {len(maps)} heatmaps within the promised residual (attributions.csv)")
+
+
+def _short(value: str) -> str:
+    """Round a number to three digits; leave words as they are."""
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value

@@ -1,0 +1,97 @@
+"""The study of Chen et al. (2024): ten instruments, six spectrograms, heatmaps, their differences.
+
+    python experiments/run.py --spectrogram=logmel
+
+trains one small network per instrument, explains it by integrated gradients on notes of
+instruments that it never heard, compares every heatmap with every other, and writes tables and
+figures into a run folder. The same command goes on where a stopped run was; a finished run prints
+its table again.
+
+    --spectrogram=all --flagfile=experiments/paper.flags      the paper's numbers
+    --flagfile=experiments/quick.flags                        every step in 90 seconds
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from experiments import options, sounds
+from experiments.progress import console
+from instrument_ig.attribution.quadrature import RULES
+from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
+from instrument_ig.metrics import POLICIES
+from instrument_ig.spectrograms import SPECTROGRAMS
+from instrument_ig.storage import cache, runs
+
+SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("spectrogram", ["logmel"], f"{', '.join(SPECTROGRAMS)}; several, or all")
+flags.DEFINE_list("instruments", [], "the families to study; by default all of the data set")
+flags.DEFINE_integer("pair_notes", 16, "heatmaps per instrument that are compared", lower_bound=2)
+flags.DEFINE_integer("between_notes", 6, "of those, compared with other instruments", lower_bound=2)
+flags.DEFINE_enum("score", "logit", ["logit", "probability"], "output that is explained")
+flags.DEFINE_enum("baseline", "zero", ["zero", "silence", "blurred"], "where paths start")
+flags.DEFINE_enum("emd_solver", "both", list(SOLVERS), "which earth mover's distances")
+flags.DEFINE_string("figure_note", None, "the note of Figures 1 and 2; by default the first one")
+flags.DEFINE_bool("checks", False, "also measure how far the maps can be trusted: checks.csv")
+sounds.define()
+options.define(TrainConfig)
+options.define(AttributionConfig, {"rule": RULES})
+options.define(MetricConfig, {"policy": POLICIES})
+
+
+def spectrogram_names() -> list[str]:
+    """Return the spectrograms asked for."""
+    if FLAGS.spectrogram == ["all"]:
+        return list(SPECTROGRAMS)
+    for name in FLAGS.spectrogram:
+        if name not in SPECTROGRAMS:
+            raise ValueError(f"--spectrogram={name}: choose from {', '.join(SPECTROGRAMS)}, all")
+    return list(dict.fromkeys(FLAGS.spectrogram))
+
+
+def run_folder(settings: dict) -> Path:
+    """Return the folder of the run, by default one that its settings name."""
+    if FLAGS.output_dir:
+        return Path(FLAGS.output_dir)
+    return Path("runs") / f"{'-'.join(FLAGS.spectrogram)}-{cache.digest(**settings)[:8]}"
+
+
+def main(argv):
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    logging.set_verbosity(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("run.py: stopped; start it again to go on"))
+    with sounds.refusing_bad_input():
+        names = spectrogram_names()
+        dataset = sounds.open_dataset("families", FLAGS.instruments)
+        instruments = FLAGS.instruments or sorted({note.label for note in dataset.notes})
+        if len(instruments) < 2:
+            raise ValueError(
+                f"--instruments={instruments[0]}: one class has nothing to differ from"
+            )
+        settings = options.settings(sys.argv[0], without=sounds.FREE)
+        settings |= {"data": dataset.digest}
+        folder = run_folder(settings)
+        if FLAGS.dry_run:
+            console.print(f"{len(dataset.notes)} notes of {', '.join(instruments)}")
+            console.print(f"spectrograms {', '.join(names)}; results would lie in {folder}")
+            return
+        manifest = runs.open_run(folder, settings)
+    from experiments import pipeline  # imports the numeric rooms: --help need not wait for them
+
+    if not manifest["finished"]:
+        pipeline.carry_out(folder, dataset, names, instruments)
+        runs.update(folder, finished=True)
+    pipeline.print_table(folder)
+    console.print(f"results: {folder.resolve()}")
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main)
+    except KeyboardInterrupt:
+        sys.exit("run.py: stopped; start it again to go on")

@@ -1,0 +1,95 @@
+"""The flags of the sounds, shared by the drivers: which data set, its images, where caches lie."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import options
+from experiments.progress import progress
+from instrument_ig.audio import DATASETS
+from instrument_ig.config import AudioConfig, SpectrogramConfig
+from instrument_ig.spectrograms import SPECTROGRAMS
+from instrument_ig.types import Dataset, Note, Spectrogram
+
+FLAGS = flags.FLAGS
+
+# What results do not depend on: a run may be continued with other values.
+FREE = ("cache_dir", "output_dir", "workers", "dry_run", "memory_gib")
+
+
+def define() -> None:
+    """Define the flags."""
+    flags.DEFINE_enum("dataset", "soundfont", list(DATASETS), "where the notes come from")
+    flags.DEFINE_string("data_dir", None, "folder (nsynth, folder) or table (csv) of the notes")
+    flags.DEFINE_string("soundfont", None, "an .sf2 file instead of the bundled General MIDI one")
+    flags.DEFINE_integer("notes", 96, "rendered notes per class (soundfont)", lower_bound=6)
+    flags.DEFINE_bool("skip_bad_files", False, "leave broken sounds out; skipped.csv lists them")
+    flags.DEFINE_string("output_dir", None, "run folder; by default one under runs/")
+    flags.DEFINE_string("cache_dir", None, "rendered notes and images; by default the user's cache")
+    flags.DEFINE_integer("workers", None, "processes that extract images; by default one per core")
+    flags.DEFINE_integer("seed", 0, "of every random choice", lower_bound=0)
+    flags.DEFINE_bool("dry_run", False, "check everything, say what would be done, do nothing long")
+    options.define(AudioConfig)
+    options.define(SpectrogramConfig)
+
+
+@contextlib.contextmanager
+def refusing_bad_input() -> Iterator[None]:
+    """Turn what a room says of bad input into one line and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def open_dataset(table: str, labels: Sequence[str] = ()) -> Dataset:
+    """Open the data set that the flags name.
+
+    Args:
+      table: which classes the soundfont offers.
+      labels: the classes to keep; all if empty.
+
+    Raises:
+      ValueError, OSError: what is wrong with it, in one line.
+    """
+    audio = options.read(AudioConfig)
+    shared = {"labels": labels, "seed": FLAGS.seed}
+    if FLAGS.dataset == "soundfont":
+        own = {"soundfont": FLAGS.soundfont, "notes": FLAGS.notes, "cache_dir": FLAGS.cache_dir}
+        return DATASETS["soundfont"](audio, table=table, **own, **shared)
+    if not FLAGS.data_dir:
+        raise ValueError(f"--dataset={FLAGS.dataset} needs --data_dir")
+    return DATASETS[FLAGS.dataset](audio, data_dir=FLAGS.data_dir, **shared)
+
+
+def make_spectrogram(name: str) -> Spectrogram:
+    """Build a front end from the flags."""
+    return SPECTROGRAMS[name](options.read(SpectrogramConfig), options.read(AudioConfig))
+
+
+def extract_images(dataset: Dataset, notes: Sequence[Note], name: str, front_end: Spectrogram):
+    """Return images [B, T, F] of the notes that can be read, those notes, and the broken ones."""
+    from instrument_ig.spectrograms.extraction import extract
+
+    with progress(f"{name} images") as report:
+        found = extract(
+            dataset,
+            notes,
+            {name: front_end},
+            cache_dir=FLAGS.cache_dir,
+            workers=FLAGS.workers,
+            report=report,
+            skip_bad_files=FLAGS.skip_bad_files,
+        )
+    return found.images[name], found.notes, found.bad
+
+
+def silence(front_end: Spectrogram):
+    """Return the image [T, F] of silence."""
+    import numpy as np
+
+    audio = options.read(AudioConfig)
+    return front_end.apply(np.zeros(round(audio.sample_rate * audio.duration_s), np.float32))

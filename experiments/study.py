@@ -1,0 +1,332 @@
+"""The study of Chen et al. (2024) on one spectrogram: train, score, explain, compare.
+
+Each step keeps what it made in the run folder, so that a stopped run goes on where it was.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from instrument_ig import attribution, metrics, models, stats, training
+from instrument_ig.config import AttributionConfig, MetricConfig
+from instrument_ig.spectrograms import standardise
+from instrument_ig.storage import files
+from instrument_ig.training import problems
+from instrument_ig.types import Axis, Model, Note, Spectrogram, Split
+
+Arrays = dict[str, np.ndarray]
+SCORED_TOGETHER = 8  # images of one forward pass: activations of more leave a CPU's cache
+EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
+INTERVAL = ("lower", "upper", "converged")  # what comes with an earth mover's distance
+METRICS = ("difference_mean", "kl", "js", *EMD_SOLVERS)
+SUMMARY_ROWS = ("overall", "ten-way")  # of the score table: mean of the ten, largest of the ten
+
+
+class Material(NamedTuple):
+    """The notes of a data set as one spectrogram shows them, in the units of the models."""
+
+    name: str
+    front_end: Spectrogram
+    notes: tuple[Note, ...]
+    images: np.ndarray  # [B, T, F], standardised by the training notes
+    standardiser: standardise.Standardiser
+    silence: np.ndarray  # [T, F], likewise
+
+    def column(self, field: str) -> np.ndarray:
+        """Return one field of all notes."""
+        return np.array([getattr(note, field) for note in self.notes])
+
+    def rows(self, split: str, label: str | None = None) -> np.ndarray:
+        """Return the indices of the notes of a split, and of a label where one is given."""
+        chosen = self.column("split") == split
+        return np.flatnonzero(chosen if label is None else chosen & (self.column("label") == label))
+
+
+def standardised(
+    name: str, front_end: Spectrogram, notes: Sequence[Note], images, silence
+) -> Material:
+    """Put images at the scale of the training notes."""
+    train = [row for row, note in enumerate(notes) if note.split == "train"]
+    fitted = standardise.fit(images[train])
+    silence = standardise.apply(fitted, silence)
+    return Material(
+        name, front_end, tuple(notes), standardise.apply(fitted, images), fitted, silence
+    )
+
+
+def remembered(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays kept in a file, computed and kept first if need be."""
+    if not path.exists():
+        files.write_arrays(path, compute())
+    return files.read_arrays(path)
+
+
+def binary_examples(
+    material: Material, split: str, instrument: str, seed: int
+) -> training.Examples:
+    """Return the notes of an instrument in one split and as many of all others."""
+    rows = material.rows(split)
+    labels = material.column("label")[rows]
+    chosen, positive = problems.one_against_others(labels, instrument, np.random.default_rng(seed))
+    weights = np.ones(len(chosen), np.float32)
+    return training.Examples(material.images[rows[chosen]], positive.astype(np.int32), weights)
+
+
+def history_rows(state: training.TrainState) -> list[dict[str, Any]]:
+    """Return one row per epoch that was done."""
+    curves = {name: np.asarray(curve) for name, curve in state.history._asdict().items()}
+    return [
+        {"epoch": epoch + 1}
+        | {name: float(curve[epoch]) for name, curve in curves.items()}
+        | {"kept": epoch + 1 == int(state.best_epoch)}
+        for epoch in range(int(state.epoch))
+    ]
+
+
+def make_baselines(name: str, material: Material, images: np.ndarray) -> np.ndarray:
+    """Return where the paths to some images start: one image for all, or one each."""
+    if name == "blurred":
+        return np.asarray(attribution.blurred(images))
+    return material.silence if name == "silence" else np.zeros_like(material.silence)
+
+
+def choose_explained(
+    material: Material, instruments: Sequence[str], count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Choose test notes of each instrument that has some, spread over its physical instruments."""
+    chosen = {}
+    for instrument in instruments:
+        rows = material.rows("test", instrument)
+        groups = material.column("group")[rows]
+        rng = np.random.default_rng(seed)
+        chosen[instrument] = rows[problems.spread_over_groups(groups, count, rng)]
+    return {instrument: rows for instrument, rows in chosen.items() if len(rows)}
+
+
+def explain(
+    score: Split,
+    images: np.ndarray,
+    baselines: np.ndarray,
+    config: AttributionConfig,
+    report: Callable[[int, int], None],
+) -> Arrays:
+    """Attribute a model's score to the cells of some images; returns `Attribution`'s fields."""
+    steps = {"steps": config.steps} if config.steps else {"tolerance": config.tolerance}
+    found = attribution.integrated_gradients(
+        score, images, baselines, rule=config.rule, report=report, **steps
+    )
+    return {name: np.asarray(values) for name, values in found._asdict().items()}
+
+
+def map_rows(material: Material, notes: np.ndarray, found: Arrays) -> list[dict[str, Any]]:
+    """Return one row per heatmap: the note, and how far to trust the map."""
+    fields = ("residual", "steps", "converged")
+    return [
+        {"instrument": material.notes[note].label, "note": material.notes[note].name}
+        | {"score_difference": float(values.sum() - residual)}
+        | dict(zip(fields, (float(residual), int(steps), bool(converged)), strict=True))
+        for note, values, residual, steps, converged in zip(
+            notes, found["values"], *(found[field] for field in fields), strict=True
+        )
+    ]
+
+
+class LayerView(NamedTuple):
+    """What a network does with one image at one of its convolutions."""
+
+    features: np.ndarray  # [t, f, C]
+    layer_map: np.ndarray  # [t, f], integrated gradients at the tap, summed over channels
+    grad_cam: np.ndarray  # [T, F]
+
+
+def view_layer(score: Split, image: np.ndarray, baseline: np.ndarray) -> LayerView:
+    """Explain one image [T, F] at the tap where `score` is cut."""
+    layer = attribution.integrated_gradients(score, image[None], baseline, at="tap")
+    cam = attribution.grad_cam(score, image[None])
+    features = score.prefix(image)
+    return LayerView(
+        np.asarray(features), np.asarray(layer.values[0].sum(-1)), np.asarray(cam.values[0])
+    )
+
+
+def compare(
+    heatmaps: np.ndarray,
+    axes: tuple[Axis, Axis],
+    config: MetricConfig,
+    solvers: Sequence[str],
+    report: Callable[[int, int], None],
+) -> Arrays:
+    """Measure all ordered pairs of heatmaps [N, T, F] by every metric.
+
+    Returns:
+      metric -> [N, N], and for each earth mover's distance its bounds and whether it converged.
+    """
+    shares = metrics.to_distribution(heatmaps, config.policy, config.floor)
+    found = {
+        "difference_mean": metrics.pairwise_difference_mean(heatmaps),
+        "kl": metrics.pairwise_kl(shares),
+        "js": metrics.pairwise_js(shares),
+    }
+    for name, solver in EMD_SOLVERS.items():
+        if solver in solvers:
+            transport = metrics.pairwise_emd(
+                shares,
+                axes=axes,
+                solver=solver,
+                epsilon=config.epsilon,
+                tolerance=config.emd_tolerance,
+                report=report,
+            )
+            found[name] = transport.cost
+            found |= {f"{name}_{field}": getattr(transport, field) for field in INTERVAL}
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def pair_rows(
+    material: Material, notes: np.ndarray, pairs: Arrays, config: MetricConfig, **common: Any
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per metric and ordered pair of different notes."""
+    names, labels = material.column("name")[notes], material.column("label")[notes]
+    for metric in METRICS:
+        for i, j in np.ndindex(pairs[metric].shape) if metric in pairs else ():
+            if i == j:
+                continue
+            yield common | {
+                "note_a": names[i],
+                "note_b": names[j],
+                "instrument_a": labels[i],
+                "instrument_b": labels[j],
+                "metric": metric,
+                "value": float(pairs[metric][i, j]),
+                **{
+                    field: pairs[f"{metric}_{field}"][i, j].item() if metric in EMD_SOLVERS else ""
+                    for field in INTERVAL
+                },
+                "policy": config.policy,
+                "floor": config.floor,
+                "epsilon": config.epsilon if metric == "emd_sinkhorn" else "",
+            }
+
+
+def distances(material: Material, notes: np.ndarray, pairs: Arrays) -> list[stats.Distances]:
+    """Label the matrices of `compare` for the statistics."""
+    who = {f"{field}s": material.column(field)[notes] for field in ("name", "label", "group")}
+    return [
+        stats.Distances(spectrogram=material.name, metric=metric, values=pairs[metric], **who)
+        for metric in METRICS
+        if metric in pairs
+    ]
+
+
+def score_all(
+    model: Model, trained: Mapping[str, Any], images: np.ndarray, report
+) -> dict[str, np.ndarray]:
+    """Return the logit of every image [B] under every instrument's model."""
+    apply = jax.jit(lambda variables, batch: model.apply(variables, batch).logits[:, 0])
+    missing = -len(images) % SCORED_TOGETHER
+    padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    batches = padded.reshape(-1, SCORED_TOGETHER, *images.shape[1:])
+    logits = {}
+    for done, (instrument, variables) in enumerate(trained.items(), 1):
+        rows = [np.asarray(apply(variables, batch)) for batch in batches]
+        logits[instrument] = np.concatenate(rows)[: len(images)]
+        report(done, len(trained))
+    return logits
+
+
+def binary_predictions(
+    material: Material, logits: Mapping[str, np.ndarray], seed: int
+) -> list[stats.Predictions]:
+    """Decide each instrument's balanced test set by the sign of its model's logit."""
+    tested = material.rows("test")
+    labels = material.column("label")[tested]
+    tables = []
+    for instrument, values in logits.items():
+        rng = np.random.default_rng(seed)
+        chosen, truth = problems.one_against_others(labels, instrument, rng)
+        rows = tested[chosen] if truth.any() else tested[:0]
+        tables.append(
+            stats.Predictions(
+                spectrogram=material.name,
+                instrument=instrument,
+                truth=truth[: len(rows)].astype(int),
+                predicted=(values[rows] > 0).astype(int),
+                names=material.column("name")[rows],
+                labels=material.column("label")[rows],
+                groups=material.column("group")[rows],
+            )
+        )
+    return tables
+
+
+def ten_way_predictions(
+    material: Material, logits: Mapping[str, np.ndarray]
+) -> stats.Predictions | None:
+    """Decide every test note by the largest logit."""
+    instruments = list(logits)
+    tested = material.rows("test")
+    known = tested[np.isin(material.column("label")[tested], instruments)]
+    labels = material.column("label")[known]
+    table = np.stack([logits[instrument][known] for instrument in instruments], axis=1)
+    return stats.Predictions(
+        spectrogram=material.name,
+        instrument="",
+        truth=np.array([instruments.index(label) for label in labels], int),
+        predicted=table.argmax(1) if len(known) else np.zeros(0, int),
+        names=material.column("name")[known],
+        labels=labels,
+        groups=material.column("group")[known],
+    )
+
+
+def wide_scores(long: Sequence[stats.Score]) -> list[dict[str, Any]]:
+    """Put the scores of an instrument in one row: value, low and high of each."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for score in long:
+        key = (score.spectrogram, score.label)
+        row = rows.setdefault(key, {"spectrogram": key[0], "instrument": key[1]})
+        row |= {
+            score.score: score.value,
+            f"{score.score}_low": score.low,
+            f"{score.score}_high": score.high,
+            "support": score.support,
+            "status": score.status,
+        }
+    return list(rows.values())
+
+
+def ten_way_row(
+    predictions: stats.Predictions, rng: np.random.Generator, resamples: int
+) -> dict[str, Any]:
+    """Return the accuracy of the largest logit as a row of the score table."""
+    classes = sorted({*predictions.labels})
+    accuracy = stats.multiclass_scores(predictions, classes, rng, resamples=resamples)[0]
+    return wide_scores([accuracy._replace(label="ten-way")])[0]
+
+
+def network(material: Material) -> Model:
+    """Return the paper's network for the images of a spectrogram."""
+    return _network(material.front_end.shape)
+
+
+@lru_cache
+def _network(shape: tuple[int, int]) -> Model:
+    return models.MODELS["chen"](shape, 1)
+
+
+def find_note(material: Material, name: str | None, first: Mapping[str, int]) -> int:
+    """Return the row of a note by its name, by default the first of those explained.
+
+    Raises:
+      ValueError: there is no such note.
+    """
+    if name is None:
+        return next(iter(first.values()))
+    rows = np.flatnonzero(material.column("name") == name)
+    if not len(rows):
+        raise ValueError(f"--figure_note={name}: no such note")
+    return int(rows[0])
