@@ -2,7 +2,8 @@
 
 All share the frames of one STFT (Hann window, centred, zero-padded). Levels are in dB relative to
 1, and `floor_db` is the lowest, so that silence is a known constant. Every function takes any
-number of waveforms at once, which makes librosa build its filters once for all of them. librosa is
+number of waveforms at once, and none changes another's image; librosa then builds its filters once
+for all of them. librosa is
 imported inside, so that the package's pure side stays light.
 """
 
@@ -168,19 +169,31 @@ def _chroma(waveforms, config, audio):
 def _spectral_contrast(waveforms, config, audio):
     import librosa
 
-    return librosa.feature.spectral_contrast(
-        S=_magnitude(waveforms, config),
-        sr=audio.sample_rate,
-        n_fft=config.n_fft,
-        fmin=CONTRAST_LOW_HZ,
-        n_bands=CONTRAST_OCTAVES,
-    )
+    # One by one: librosa clips the levels 80 dB below the loudest frame of all it is given.
+    magnitude = _magnitude(waveforms, config)
+    contrasts = [
+        librosa.feature.spectral_contrast(
+            S=one,
+            sr=audio.sample_rate,
+            n_fft=config.n_fft,
+            fmin=CONTRAST_LOW_HZ,
+            n_bands=CONTRAST_OCTAVES,
+        )
+        for one in magnitude.reshape(-1, *magnitude.shape[-2:])
+    ]
+    return np.reshape(contrasts, (*magnitude.shape[:-2], CONTRAST_OCTAVES + 1, -1))
 
 
 def _tonnetz(waveforms, config, audio):
     import librosa
 
+    # The threshold keeps the rounding noise of silent frames from being scaled up to full chroma.
     chroma_cqt = librosa.feature.chroma_cqt(
-        y=waveforms, sr=audio.sample_rate, hop_length=config.hop, tuning=0.0, n_octaves=CQT_OCTAVES
+        y=waveforms,
+        sr=audio.sample_rate,
+        hop_length=config.hop,
+        tuning=0.0,
+        n_octaves=CQT_OCTAVES,
+        threshold=10 ** (config.floor_db / 20),
     )
     return librosa.feature.tonnetz(chroma=chroma_cqt)

@@ -115,10 +115,14 @@ def test_shapes_and_axes(name, noises, duration_s, frames):
 @pytest.mark.parametrize("name", SPECTROGRAMS)
 def test_many_at_once_are_as_one_by_one(name, noises):
     spectrogram = pickle.loads(pickle.dumps(build(name)))
-    together = spectrogram.apply(noises)
+    sounds = np.stack(
+        [tone(440), 1e-3 * noises[1], np.where(np.arange(SAMPLES) < 2e4, noises[2], 0)]
+    )
+    together = spectrogram.apply(sounds.reshape(3, 1, SAMPLES))
+    assert together.shape == (3, 1, *spectrogram.shape)
     # Matrix products of other shapes add in another order.
-    for image, noise in zip(together, noises, strict=True):
-        np.testing.assert_allclose(image, spectrogram.apply(noise), rtol=1e-5, atol=1e-4)
+    for image, sound in zip(together[:, 0], sounds, strict=True):
+        np.testing.assert_allclose(image, spectrogram.apply(sound), rtol=1e-5, atol=1e-4)
 
 
 def impulse():
@@ -198,6 +202,14 @@ def test_a_tone_is_its_pitch_class(hz, name):
     image = spectrogram.apply(tone(hz))[5:-5]
     assert (image.argmax(axis=1) == spectrogram.axes[1].positions.index(name)).all()
     np.testing.assert_allclose(image.max(axis=1), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["chroma", "tonnetz"])
+def test_silence_after_a_sound_is_zero(name):
+    sound = np.where(np.arange(SAMPLES) < SAMPLES // 4, tone(440), 0)
+    image = build(name).apply(sound)
+    assert image[10:20].any(axis=1).all()
+    assert not image[90:].any()  # the longest constant-Q filter reaches 0.8 s = 25 frames
 
 
 def test_octaves_are_one_place_in_the_tonnetz():
