@@ -124,9 +124,9 @@ def summarise(
     Raises:
       ValueError: see `resample` and `interval`.
 
-    Numerics: of normal notes with 2 to 16 physical instruments, 95 % intervals covered in 92 to
-      99 % of studies while at most 80 % of the variance lay between physical instruments; 85 % in
-      the worst case seen (2 or 3 physical instruments with 95 % of the variance).
+    Numerics: in 1000 studies each of 2 to 16 physical instruments (normal notes, |x - y|), 95 %
+      intervals covered in 91 to 99 % while at most 80 % of the variance lay between physical
+      instruments; at 95 % of it, 82 % with two of them, 87 % with three, 93 % with five or more.
     """
     drawn = resample(tables, rng, resamples=resamples)
     rows = []
