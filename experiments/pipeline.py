@@ -5,6 +5,7 @@ What a stopped run had finished lies in checkpoints/ and resume/; resume/ goes w
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from absl import flags
 from rich.table import Table
 
 from experiments import options, sounds, study
+from experiments.fitting import fit
 from experiments.progress import console, progress
-from instrument_ig import models, stats, training
+from instrument_ig import models, stats
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
 from instrument_ig.figures import study as study_figures
@@ -98,28 +100,27 @@ def load_material(dataset: Dataset, name: str, instruments: Sequence[str]):
     return study.standardised(name, front_end, notes, images, sounds.silence(front_end)), bad
 
 
-def train_all(folder, material, instruments):
+def train_all(folder: Path, material: study.Material, instruments: Sequence[str]):
     """Train one model per instrument; returns their variables and the curves."""
     config = options.read(TrainConfig)
-    model = study.network(material)
     trained, history = {}, []
     with progress(f"{material.name} epochs") as report:
         for index, instrument in enumerate(instruments):
-            key = jax.random.fold_in(jax.random.key(FLAGS.seed), index)
-            state = training.train(
-                model,
-                training.start(model, key, config.epochs),
-                study.binary_examples(material, "train", instrument, FLAGS.seed),
-                study.binary_examples(material, "valid", instrument, FLAGS.seed),
-                batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
-                on_epoch=lambda state, index=index: report(
-                    index * config.epochs + int(state.epoch), len(instruments) * config.epochs
+            fitted = fit(
+                study.network(material),
+                jax.random.fold_in(jax.random.key(FLAGS.seed), index),
+                partial(study.binary_examples, material, instrument, FLAGS.seed),
+                config,
+                folder / "checkpoints" / material.name / instrument,
+                folder / "resume" / f"{material.name}-{instrument}-training",
+                constants=material.standardiser._asdict(),
+                report=lambda done, total, before=index: report(
+                    before * total + done, len(instruments) * total
                 ),
             )
-            trained[instrument] = state.best_variables
+            trained[instrument] = fitted.variables
             head = {"spectrogram": material.name, "instrument": instrument}
-            history += [head | row for row in study.history_rows(state)]
+            history += [head | row for row in fitted.history]
     return trained, history
 
 

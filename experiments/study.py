@@ -66,7 +66,7 @@ def remembered(path: Path, compute: Callable[[], Arrays]) -> Arrays:
 
 
 def binary_examples(
-    material: Material, split: str, instrument: str, seed: int
+    material: Material, instrument: str, seed: int, split: str
 ) -> training.Examples:
     """Return the notes of an instrument in one split and as many of all others."""
     rows = material.rows(split)
@@ -74,17 +74,6 @@ def binary_examples(
     chosen, positive = problems.one_against_others(labels, instrument, np.random.default_rng(seed))
     weights = np.ones(len(chosen), np.float32)
     return training.Examples(material.images[rows[chosen]], positive.astype(np.int32), weights)
-
-
-def history_rows(state: training.TrainState) -> list[dict[str, Any]]:
-    """Return one row per epoch that was done."""
-    curves = {name: np.asarray(curve) for name, curve in state.history._asdict().items()}
-    return [
-        {"epoch": epoch + 1}
-        | {name: float(curve[epoch]) for name, curve in curves.items()}
-        | {"kept": epoch + 1 == int(state.best_epoch)}
-        for epoch in range(int(state.epoch))
-    ]
 
 
 def make_baselines(name: str, material: Material, images: np.ndarray) -> np.ndarray:
