@@ -218,7 +218,8 @@ def write_tables(folder: Path, results: Sequence[Result]) -> None:
 
 def draw_tables(folder: Path, results: Sequence[Result], tables: Mapping[str, list]) -> None:
     """Draw Figure 4, Figures 5 to 10, training curves and the comparison across spectrograms."""
-    binary = [row for row in tables["scores"] if row["instrument"] not in study.SUMMARY_ROWS]
+    instruments = {table.instrument for result in results for table in result.predictions}
+    binary = [row for row in tables["scores"] if row["instrument"] in instruments]
     save(study_figures.precision_bars(binary), folder / "precision", binary)
     curves = tables["training"]
     save(study_figures.training_curves(curves), folder / "training", curves)

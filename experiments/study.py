@@ -23,7 +23,6 @@ SCORED_TOGETHER = 8  # images of one forward pass: activations of more leave a C
 EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
 INTERVAL = ("lower", "upper", "converged")  # what comes with an earth mover's distance
 METRICS = ("difference_mean", "kl", "js", *EMD_SOLVERS)
-SUMMARY_ROWS = ("overall", "ten-way")  # of the score table: mean of the ten, largest of the ten
 
 
 class Material(NamedTuple):
@@ -294,7 +293,7 @@ def ten_way_row(
     """Return the accuracy of the largest logit as a row of the score table."""
     classes = sorted({*predictions.labels})
     accuracy = stats.multiclass_scores(predictions, classes, rng, resamples=resamples)[0]
-    return wide_scores([accuracy._replace(label="ten-way")])[0]
+    return wide_scores([accuracy._replace(label=f"{len(classes)}-way")])[0]
 
 
 def network(material: Material) -> Model:

@@ -44,7 +44,7 @@ class TrainConfig:
 class AttributionConfig:
     """Integrated gradients and the promise about their error."""
 
-    steps: int = option(50, "path points of every map", 1)
+    steps: int = option(0, "path points of every map; 0: as many as the tolerance asks for", 0)
     rule: str = option("gauss_legendre", "quadrature along the path")
     tolerance: float = option(0.01, "relative completeness residual that counts as converged")
     max_steps: int = option(1024, "most path points of a map when a tolerance is asked for", 1)
@@ -60,3 +60,13 @@ class MetricConfig:
     )
     epsilon: float = option(0.05, "of Sinkhorn, in units of the ground cost", 1e-6)
     emd_tolerance: float = option(0.05, "relative width of an EMD interval that is wanted", 1e-6, 1)
+
+
+@dataclass(frozen=True)
+class ClassifierTrainConfig:
+    """Section 3.4.2 of Senatori and Nardone (2025); early stopping ends most trainings."""
+
+    epochs: int = option(30, "passes over the training notes, at most", 1)
+    batch_size: int = option(32, "notes in one step of the optimiser", 1)
+    learning_rate: float = option(1e-3, "of Adam", 0.0)
+    patience: int = option(5, "epochs without a lower validation loss that end the training", 1)

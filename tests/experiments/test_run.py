@@ -1,0 +1,97 @@
+"""The study as a user runs it: one small run, its files, and what bad input gets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instrument_ig.storage import files
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    *("--spectrogram=tonnetz", "--instruments=bass,flute", "--notes=12", "--epochs=1"),
+    *("--pair_notes=2", "--between_notes=2", "--steps=4"),
+)
+
+
+def run(*arguments, cache, **options):
+    command = [sys.executable, str(ROOT / "experiments/run.py"), f"--cache_dir={cache}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    done = run(*SMALL, f"--output_dir={folder / 'run'}", cache=folder / "cache")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_run_leaves_its_tables_and_figures(finished):
+    folder, output = finished
+    run_folder = folder / "run"
+    assert str(run_folder) in output
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["settings"]["steps"] == 4
+    scores = files.read_table(run_folder / "scores.csv")
+    assert [row["instrument"] for row in scores] == ["bass", "flute", "overall", "2-way"]
+    assert {path.suffix for path in (run_folder / "figures").iterdir()} == {".png", ".pdf", ".csv"}
+    assert not (run_folder / "resume").exists()
+
+
+def test_the_pairs_are_all_ordered_pairs_of_the_kept_heatmaps(finished):
+    folder, _ = finished
+    arrays = files.read_arrays(folder / "run" / "attributions.npz")
+    maps = files.read_table(folder / "run" / "attributions.csv")
+    names = [row["note"] for row in maps if row["instrument"] == "bass"]
+    values = arrays["tonnetz/bass/values"]
+    assert values.shape == (2, 126, 6)
+    pairs = [
+        row
+        for row in files.read_table(folder / "run" / "pairwise.csv")
+        if row["metric"] == "difference_mean" and {row["note_a"], row["note_b"]} <= {*names}
+    ]
+    assert {(row["note_a"], row["note_b"]) for row in pairs} == {(*names,), (*names[::-1],)}
+    for row in pairs:
+        # float32 means of 756 cells
+        expected = np.abs(values[0] - values[1]).mean()
+        np.testing.assert_allclose(float(row["value"]), expected, rtol=1e-5)
+
+
+def test_a_finished_run_prints_its_table_again(finished):
+    folder, output = finished
+    again = run(*SMALL, f"--output_dir={folder / 'run'}", cache=folder / "cache")
+    table = output[output.index("scores on") :]
+    assert again.stdout.strip() == table.strip()
+
+
+def test_another_setting_is_refused_in_the_same_folder(finished):
+    folder, _ = finished
+    done = run(*SMALL, "--seed=1", f"--output_dir={folder / 'run'}", cache=folder / "cache")
+    assert done.returncode == 1
+    assert "--seed=0, not 1" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--spectrogram=fourier"], "--spectrogram=fourier: choose from stft, logmel"),
+        (["--instruments=bass,kazoo"], "no such class: 'kazoo'"),
+        (["--instruments=bass"], "one class has nothing to differ from"),
+        (["--dataset=nsynth"], "--dataset=nsynth needs --data_dir"),
+        (["--dataset=folder", "--data_dir=nowhere"], "no such folder: nowhere"),
+        (["--soundfont=nowhere.sf2"], "no such soundfont: nowhere.sf2"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments, message, tmp_path):
+    done = run(*arguments, cache=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
