@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from instrument_ig.types import Model, Score, Split
 
@@ -89,7 +88,7 @@ def _reader(model, output):
     if output not in ("logit", "probability"):
         raise ValueError(f"output={output!r}: neither logit nor probability")
 
-    def read(logits: Float[Array, " K"], index: Int[Array, ""]) -> Float[Array, ""]:
+    def read(logits, index):
         if output == "logit":
             return logits[index]
         return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[index]

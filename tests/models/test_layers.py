@@ -1,0 +1,100 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from instrument_ig.models.layers import correlate, max_pool
+
+
+def pool_by_hand(maps, change):
+    """The pooled maps, and `change` routed to the first largest value of each window, by loops."""
+    batch, frames, bins, channels = maps.shape
+    high, wide = min(2, frames), min(2, bins)
+    pooled = np.zeros((batch, frames // high, bins // wide, channels), np.float32)
+    routed = np.zeros_like(maps)
+    for b, t, f, c in np.ndindex(pooled.shape):
+        cells = list(
+            itertools.product(range(t * high, t * high + high), range(f * wide, f * wide + wide))
+        )
+        winner = max(cells, key=lambda cell: maps[b, *cell, c])  # the first of equals
+        pooled[b, t, f, c] = maps[b, *winner, c]
+        routed[b, *winner, c] += change[b, t, f, c]
+    return pooled, routed
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 6, 3), (1, 5, 7, 2), (2, 6, 1, 2), (1, 1, 5, 2), (1, 1, 1, 1)]
+)
+@pytest.mark.parametrize("values", ["distinct", "ties", "constant"])
+def test_pool_and_its_derivative_are_those_by_hand(shape, values, rng):
+    maps = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    maps = {"distinct": maps, "ties": maps % 3, "constant": np.zeros_like(maps)}[values]
+    pooled, pull_back = jax.vjp(max_pool, jnp.asarray(maps))
+    change = rng.normal(size=pooled.shape).astype(np.float32)
+    expected, routed = pool_by_hand(maps, change)
+    # Exact: values are copied, never computed.
+    np.testing.assert_array_equal(pooled, expected)
+    np.testing.assert_array_equal(pull_back(jnp.asarray(change))[0], routed)
+
+
+def test_pool_maps_compiles_and_differentiates_forwards(rng):
+    maps = jnp.asarray(rng.integers(0, 3, (5, 1, 6, 7, 2)), jnp.float32)
+    change = jnp.asarray(rng.normal(size=maps.shape), jnp.float32)
+    total = lambda one: (max_pool(one) ** 2).sum()
+    gradients = jax.jit(jax.vmap(jax.grad(total)))(maps)
+    np.testing.assert_array_equal(gradients, jnp.stack([jax.grad(total)(one) for one in maps]))
+    _, slope = jax.jvp(jax.vmap(total), (maps,), (change,))
+    # Sums of 24 numbers of order 1 in float32.
+    np.testing.assert_allclose(slope, (gradients * change).sum((1, 2, 3, 4)), rtol=1e-5)
+
+
+def test_second_derivative_of_the_pool(rng):
+    maps = jnp.asarray(rng.permutation(12).reshape(1, 4, 3, 1), jnp.float32)
+    _, winners = pool_by_hand(np.asarray(maps), np.ones((1, 2, 1, 1), np.float32))
+    hessian = jax.hessian(lambda maps: (max_pool(maps) ** 2).sum())(maps).reshape(12, 12)
+    np.testing.assert_array_equal(hessian, np.diag(2 * winners.ravel()))
+
+
+@pytest.mark.parametrize("kernel_shape", [(3, 3, 4, 6), (3, 5, 1, 2), (1, 1, 3, 3)])
+def test_correlation_and_its_derivatives_are_those_of_jax(kernel_shape, rng):
+    maps = jnp.asarray(rng.normal(size=(3, 9, 7, kernel_shape[2])), jnp.float32)
+    kernels = jnp.asarray(rng.normal(size=kernel_shape), jnp.float32)
+
+    def reference(maps, kernels):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(maps, kernels, (1, 1), "SAME", dimension_numbers=numbers)
+
+    ours, pull_back = jax.vjp(correlate, maps, kernels)
+    theirs, reference_pull_back = jax.vjp(reference, maps, kernels)
+    change = jnp.asarray(rng.normal(size=ours.shape), jnp.float32)
+    # Sums of up to 189 products of order 1, in another order.
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(ours, theirs, **near)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **near),
+        pull_back(change),
+        reference_pull_back(change),
+    )
+    curvature = lambda apply: jax.grad(
+        lambda k: (jax.grad(lambda m: (apply(m, k) ** 2).sum())(maps) ** 2).sum()
+    )
+    ours, theirs = curvature(correlate)(kernels), curvature(reference)(kernels)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(jnp.abs(theirs).max()))
+
+
+def test_derivatives_of_a_correlation_have_the_dimension_order_that_is_fast_in_loops():
+    def in_a_loop(maps, kernels):
+        step = lambda total, one: (total + (correlate(one, kernels) ** 2).sum(), None)
+        return lax.scan(step, jnp.zeros(()), maps)[0]
+
+    shapes = (
+        jax.ShapeDtypeStruct((2, 1, 8, 8, 3), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+    )
+    program = jax.jit(jax.grad(in_a_loop, (0, 1))).lower(*shapes).as_text("hlo")
+    convolutions = [line for line in program.splitlines() if " convolution(" in line]
+    assert len(convolutions) == 3
+    assert all("dim_labels=b01f_01io->b01f" in line for line in convolutions)
