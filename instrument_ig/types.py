@@ -58,6 +58,14 @@ class Prediction(NamedTuple):
     state: Any  # running statistics after this batch (as before it, in inference)
 
 
+class Layer(NamedTuple):
+    """One line of a network's summary."""
+
+    name: str
+    shape: tuple[int, ...]  # of its output for one image
+    parameters: int  # that training changes
+
+
 class Model(NamedTuple):
     """An architecture as pure functions of its variables."""
 
@@ -67,6 +75,7 @@ class Model(NamedTuple):
     prefix: Callable[..., Any] | None = None  # variables, images, tap=None -> that tap's maps
     rest: Callable[..., Any] | None = None  # variables, those maps, tap=None -> logits
     # tap None: the affine first layer
+    summary: Callable[[], tuple[Layer, ...]] | None = None  # from the image down
 
 
 Score = Callable[..., Float[Array, ""]]  # image [T, F] -> scalar

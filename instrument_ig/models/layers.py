@@ -5,6 +5,7 @@ stage, so the affine first layer, a tap and the whole network are one idea: a pl
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,13 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from instrument_ig.types import Model, Prediction
+from instrument_ig.types import Layer, Model, Prediction
 
 
 class Stage(NamedTuple):
     """One step of a network."""
 
     run: Callable[..., Array]  # x, train, mask -> x; may own linen layers
+    name: str  # what it does; that of its linen layer, if it owns one
     tap: str | None = None  # the name of its output, where that is a feature map
 
 
@@ -68,7 +70,18 @@ def make_model(stages: tuple[Stage, ...], shape: tuple[int, int], n_outputs: int
     def rest(variables, maps, tap=None):
         return network.apply(variables, maps, first=cut(tap))[0]
 
-    return Model(init, apply, n_outputs, prefix, rest)
+    def summary():
+        variables = jax.eval_shape(init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
+        rows = []
+        for place, stage in enumerate(stages):
+            run = partial(network.apply, first=place, last=place + 1)
+            x, _ = jax.eval_shape(run, variables, x)
+            own = jax.tree.leaves(variables["params"].get(stage.name, {}))
+            rows.append(Layer(stage.name, x.shape[1:], sum(leaf.size for leaf in own)))
+        return tuple(rows)
+
+    return Model(init, apply, n_outputs, prefix, rest, summary)
 
 
 def convolution(channels: int, name: str) -> Stage:
@@ -83,17 +96,17 @@ def convolution(channels: int, name: str) -> Stage:
             name=name,
         )(x)
 
-    return Stage(run)
+    return Stage(run, name)
 
 
 def relu(tap: str | None = None) -> Stage:
     """Rectify, and call the result `tap`."""
-    return Stage(lambda x, *_: nn.relu(x), tap)
+    return Stage(lambda x, *_: nn.relu(x), "relu", tap)
 
 
 def pooling() -> Stage:
     """Keep the largest of each 2x2 window."""
-    return Stage(lambda x, *_: max_pool(x))
+    return Stage(lambda x, *_: max_pool(x), "max_pool")
 
 
 def batch_norm(name: str) -> Stage:
@@ -108,28 +121,30 @@ def batch_norm(name: str) -> Stage:
             x, mask=mask
         )
 
-    return Stage(run)
+    return Stage(run, name)
 
 
 def dropout(rate: float) -> Stage:
     """Zero a share `rate` of the values in training and scale up the rest."""
-    return Stage(lambda x, train, _: nn.Dropout(rate, deterministic=not train)(x))
+    return Stage(
+        lambda x, train, _: nn.Dropout(rate, deterministic=not train)(x), f"dropout {rate}"
+    )
 
 
 def flatten() -> Stage:
     """Put all values of an example in one row."""
-    return Stage(lambda x, *_: x.reshape(len(x), -1))
+    return Stage(lambda x, *_: x.reshape(len(x), -1), "flatten")
 
 
 def average() -> Stage:
     """Average each channel over time and frequency."""
-    return Stage(lambda x, *_: x.mean((1, 2)))
+    return Stage(lambda x, *_: x.mean((1, 2)), "average")
 
 
 def dense(features: int, name: str) -> Stage:
     """Multiply by a matrix and add a bias."""
     kernel_init = nn.initializers.glorot_uniform()
-    return Stage(lambda x, *_: nn.Dense(features, name=name, kernel_init=kernel_init)(x))
+    return Stage(lambda x, *_: nn.Dense(features, name=name, kernel_init=kernel_init)(x), name)
 
 
 @jax.custom_vjp
