@@ -96,8 +96,9 @@ def load_material(dataset: Dataset, name: str, instruments: Sequence[str]):
     front_end = sounds.make_spectrogram(name)
     notes = [note for note in dataset.notes if note.label in instruments]
     with sounds.refusing_bad_input():
-        images, notes, bad = sounds.extract_images(dataset, notes, name, front_end)
-    return study.standardised(name, front_end, notes, images, sounds.silence(front_end)), bad
+        found = sounds.extract_images(dataset, notes, {name: front_end})
+    silence = sounds.silence(front_end)
+    return study.standardised(name, front_end, found.notes, found.images[name], silence), found.bad
 
 
 def train_all(folder: Path, material: study.Material, instruments: Sequence[str]):

@@ -11,19 +11,17 @@ its table again.
     --flagfile=experiments/quick.flags                        every step in 90 seconds
 """
 
-import signal
 import sys
-from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments import options, sounds
+from experiments import driver, options, sounds
 from experiments.progress import console
 from instrument_ig.attribution.quadrature import RULES
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.metrics import POLICIES
 from instrument_ig.spectrograms import SPECTROGRAMS
-from instrument_ig.storage import cache, runs
+from instrument_ig.storage import runs
 
 SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
 
@@ -53,18 +51,9 @@ def spectrogram_names() -> list[str]:
     return list(dict.fromkeys(FLAGS.spectrogram))
 
 
-def run_folder(settings: dict) -> Path:
-    """Return the folder of the run, by default one that its settings name."""
-    if FLAGS.output_dir:
-        return Path(FLAGS.output_dir)
-    return Path("runs") / f"{'-'.join(FLAGS.spectrogram)}-{cache.digest(**settings)[:8]}"
-
-
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.WARNING)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("run.py: stopped; start it again to go on"))
     with sounds.refusing_bad_input():
         names = spectrogram_names()
         dataset = sounds.open_dataset("families", FLAGS.instruments)
@@ -75,7 +64,7 @@ def main(argv):
             )
         settings = options.settings(sys.argv[0], without=sounds.FREE)
         settings |= {"data": dataset.digest}
-        folder = run_folder(settings)
+        folder = driver.run_folder("-".join(FLAGS.spectrogram), settings)
         if FLAGS.dry_run:
             console.print(f"{len(dataset.notes)} notes of {', '.join(instruments)}")
             console.print(f"spectrograms {', '.join(names)}; results would lie in {folder}")
@@ -91,7 +80,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        app.run(main)
-    except KeyboardInterrupt:
-        sys.exit("run.py: stopped; start it again to go on")
+    driver.launch(main)

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -70,21 +70,20 @@ def make_spectrogram(name: str) -> Spectrogram:
     return SPECTROGRAMS[name](options.read(SpectrogramConfig), options.read(AudioConfig))
 
 
-def extract_images(dataset: Dataset, notes: Sequence[Note], name: str, front_end: Spectrogram):
-    """Return images [B, T, F] of the notes that can be read, those notes, and the broken ones."""
+def extract_images(dataset: Dataset, notes: Sequence[Note], front_ends: Mapping[str, Spectrogram]):
+    """Return the `Extraction` of notes: images, notes that could be read, and the broken ones."""
     from instrument_ig.spectrograms.extraction import extract
 
-    with progress(f"{name} images") as report:
-        found = extract(
+    with progress(f"{', '.join(front_ends)} images") as report:
+        return extract(
             dataset,
             notes,
-            {name: front_end},
+            front_ends,
             cache_dir=FLAGS.cache_dir,
             workers=FLAGS.workers,
             report=report,
             skip_bad_files=FLAGS.skip_bad_files,
         )
-    return found.images[name], found.notes, found.bad
 
 
 def silence(front_end: Spectrogram):

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from instrument_ig import attribution, metrics, models, stats, training
@@ -19,7 +18,6 @@ from instrument_ig.training import problems
 from instrument_ig.types import Axis, Model, Note, Spectrogram, Split
 
 Arrays = dict[str, np.ndarray]
-SCORED_TOGETHER = 8  # images of one forward pass: activations of more leave a CPU's cache
 EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
 INTERVAL = ("lower", "upper", "converged")  # what comes with an earth mover's distance
 METRICS = ("difference_mean", "kl", "js", *EMD_SOLVERS)
@@ -214,14 +212,9 @@ def score_all(
     model: Model, trained: Mapping[str, Any], images: np.ndarray, report
 ) -> dict[str, np.ndarray]:
     """Return the logit of every image [B] under every instrument's model."""
-    apply = jax.jit(lambda variables, batch: model.apply(variables, batch).logits[:, 0])
-    missing = -len(images) % SCORED_TOGETHER
-    padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-    batches = padded.reshape(-1, SCORED_TOGETHER, *images.shape[1:])
     logits = {}
     for done, (instrument, variables) in enumerate(trained.items(), 1):
-        rows = [np.asarray(apply(variables, batch)) for batch in batches]
-        logits[instrument] = np.concatenate(rows)[: len(images)]
+        logits[instrument] = models.logits(model, variables, images)[:, 0]
         report(done, len(trained))
     return logits
 
