@@ -23,8 +23,6 @@ from instrument_ig.metrics import POLICIES
 from instrument_ig.spectrograms import SPECTROGRAMS
 from instrument_ig.storage import runs
 
-SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
-
 FLAGS = flags.FLAGS
 flags.DEFINE_list("spectrogram", ["logmel"], f"{', '.join(SPECTROGRAMS)}; several, or all")
 flags.DEFINE_list("instruments", [], "the families to study; by default all of the data set")
@@ -32,7 +30,7 @@ flags.DEFINE_integer("pair_notes", 16, "heatmaps per instrument that are compare
 flags.DEFINE_integer("between_notes", 6, "of those, compared with other instruments", lower_bound=2)
 flags.DEFINE_enum("score", "logit", ["logit", "probability"], "output that is explained")
 flags.DEFINE_enum("baseline", "zero", ["zero", "silence", "blurred"], "where paths start")
-flags.DEFINE_enum("emd_solver", "both", list(SOLVERS), "which earth mover's distances")
+flags.DEFINE_enum("emd_solver", "both", ["both", "flow", "sinkhorn"], "which earth mover's distances")
 flags.DEFINE_string("figure_note", None, "the note of Figures 1 and 2; by default the first one")
 flags.DEFINE_bool("checks", False, "also measure how far the maps can be trusted: checks.csv")
 sounds.define()
