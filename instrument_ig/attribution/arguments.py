@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from instrument_ig.types import Split
+from instrument_ig.types import Score, Split
 
 Images = Float[Array, "..."] | Float[np.ndarray, "..."]
 
@@ -42,17 +42,35 @@ def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float
     return array.reshape(-1, 1 if extra == -1 else len(inputs), *inputs.shape[1:])
 
 
+def whole(score: Score | Split) -> Score:
+    """Return the function of one image that a `Split` was cut from, or `score` itself."""
+    return (lambda image: score.rest(score.prefix(image))) if isinstance(score, Split) else score
+
+
 def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
     """Refuse a score that is not one real number per image.
 
     Raises:
         ValueError: it returns another shape or an integer.
     """
-    whole = (lambda x: score.rest(score.prefix(x))) if isinstance(score, Split) else score
     image = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-    out = jax.eval_shape(whole, image)
+    out = jax.eval_shape(whole(score), image)
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"score of one image {image.shape} returns {out}, not one real number")
+
+
+def checked_tolerance(tolerance: float | None, floor: float, max_steps: int) -> None:
+    """Refuse promises that cannot be kept.
+
+    Raises:
+        ValueError: `tolerance` is not in (0, 1), `floor` not positive or `max_steps` below 1.
+    """
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"tolerance={tolerance}: not in (0, 1)")
+    if not 0 < floor < np.inf:
+        raise ValueError(f"floor={floor}: not a positive score difference")
+    if max_steps < 1:
+        raise ValueError(f"max_steps={max_steps}: at least 1")
 
 
 def checked_tap(score: Any, inputs: Float[Array, "B ..."]) -> None:

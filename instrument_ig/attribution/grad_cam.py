@@ -53,7 +53,7 @@ def grad_cam(
     inputs = arguments.checked_images(inputs)
     arguments.checked_tap(score, inputs)
     function = _rectified if relu else _signed
-    maps = map_each(function, score, inputs, len(inputs), memory=memory, chunk=chunk, report=report)
+    maps = map_each(function, score, inputs, memory=memory, chunk=chunk, report=report)
     return without_completeness(maps, steps=1)
 
 

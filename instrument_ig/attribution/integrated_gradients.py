@@ -4,20 +4,29 @@ Checked against closed forms, a plain loop over path points, and Captum in
 tests/attribution/test_integrated_gradients.py.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from instrument_ig.attribution import arguments, work_items
-from instrument_ig.attribution.paths import Paths, Space, lay_paths, to_maps
+from instrument_ig.attribution import adaptive, arguments
+from instrument_ig.attribution.paths import Path, Paths, Space, lay_paths, to_maps
 from instrument_ig.attribution.quadrature import Quadrature, quadrature
-from instrument_ig.attribution.work_items import Report, WorkItems
+from instrument_ig.attribution.work_items import (
+    Report,
+    WorkItems,
+    available_memory,
+    is_traced,
+    n_rows,
+    weighted_sums,
+)
 from instrument_ig.types import Attribution, Score, Split
 
 TOLERANCE = 0.01  # relative residual that counts as converged where none is asked for
+GROUP = 64  # paths integrated side by side, so that memory does not grow with the batch
+GROUP_SHARE = 4  # of the memory one part in so many is for a group's arrays
 
 
 def integrated_gradients(
@@ -29,6 +38,8 @@ def integrated_gradients(
     at: Space = "input",
     steps: int = 50,
     rule: str = "gauss_legendre",
+    tolerance: float | None = None,
+    max_steps: int = 1024,
     floor: float = 0.01,
     memory: int | None = None,
     chunk: int | None = None,
@@ -36,10 +47,13 @@ def integrated_gradients(
 ) -> Attribution:
     """Attribute score(input) - score(baseline) to the cells of each input.
 
-    values = (x - b) * integral over alpha in [0, 1] of grad score(b + alpha (x - b)), the integral
-    by a quadrature rule. An exact integral sums to the score difference (completeness); what is
-    missing is the residual. A small residual is necessary for a good map, not sufficient: errors of
-    opposite sign cancel in the sum.
+    values = (x - b) * integral over alpha in [0, 1] of grad score(b + alpha (x - b)). An exact
+    integral sums to the score difference (completeness); what is missing is the residual. Either
+    all maps get `steps` points by `rule`, or, with a `tolerance`, each gets as many as it needs,
+    where it needs them (see `adaptive`), and points once evaluated are used to the end.
+
+    A small residual is necessary for a good map, not sufficient: errors of opposite sign cancel in
+    the sum over cells. On ReLU networks the error of the map itself falls as 1 / points.
 
     Args:
         score: function of one image, or a `Split` of one. A pytree with arrays inside (such as a
@@ -53,87 +67,152 @@ def integrated_gradients(
         at: where a `Split` is explained. "input": its prefix is affine; it and its transpose run
             once per map, the result is that of the whole score. "tap": the path is straight in the
             prefix's output and the maps have its shape (layer integrated gradients).
-        steps: path points of each map and baseline.
-        rule: a name in `quadrature.RULES`.
-        floor: score difference below which the residual is judged absolutely: `converged` is
-            abs(residual) <= 0.01 * max(abs(difference), floor).
+        steps: path points of each map and baseline, without a tolerance.
+        rule: a name in `quadrature.RULES`, without a tolerance.
+        tolerance: of the relative residual, abs(residual) / max(abs(difference), floor).
+        max_steps: gradients per map and baseline at which a map gives up, with a tolerance.
+        floor: score difference below which the residual is judged absolutely, in score units.
         memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
         chunk: path points evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (path points done, path points in all).
+        report: called with (maps done, maps in all).
+
+    Returns:
+        `converged` says whether the relative residual is within `tolerance` (0.01 if None) and,
+        with a tolerance, the refinement ended for that reason and not for `max_steps` or NaN.
+        `steps` counts gradients, points evaluated twice included.
 
     Raises:
-        ValueError: a shape, dtype, NaN, rule, `steps` or `at` that cannot be; not even one path
-            point fits in `memory`; a score that is not one real number.
+        ValueError: a shape, dtype, NaN, rule or number that cannot be; not even one path point
+            fits in `memory`; a score that is not one real number; a tolerance under `jit`.
 
-    Numerics: batches, chunks and neighbours change results only by rounding. Gradients are those of
-        `jax.grad`: a score that shares the gradient of a tied maximum may be off at constant
-        baselines. Under `jit` or `vmap` values are not checked, NaN propagates.
-    Cost: per map R * steps gradients and R + 1 scores; memory of one chunk beside the maps.
+    Numerics: batches, chunks and neighbours change results only by rounding; equal calls give equal
+        bits. Gradients are those of `jax.grad`: a score that shares the gradient of a tied maximum
+        may be off at constant baselines. Under `jit` or `vmap` values are not checked, and NaN
+        propagates; a NaN map spoils no other.
+    Cost: per map R * steps gradients and 2 R scores. Memory beside inputs and maps does not
+        depend on steps or B: a chunk, and for each path of a group one gradient, or 16 of them
+        with a tolerance.
     References: Sundararajan, Taly, Yan, Axiomatic attribution for deep networks, 2017, eq. 1.
         Erion et al., Improving performance of deep learning models with axiomatic attribution
         priors and expected gradients, 2021.
     """
     inputs = arguments.checked_images(inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
-    points = quadrature(rule, steps)
-    options = {"memory": memory, "chunk": chunk, "report": report}
-
-    def explain(score):
-        arguments.checked_score(score, inputs)
-        paths = lay_paths(score, inputs, baselines, at)
-        return _integrate(paths, (len(inputs), len(baselines)), points, floor, options)
-
-    if params is None:
-        return explain(score)
-    return _each_model(explain, score, params)
-
-
-def _each_model(explain, score, params):
-    """Explain models one after another with one program, which is compiled for the first."""
-    n_models = len(jax.tree.leaves(params)[0])
-    own = lambda m: jax.tree.map(lambda leaf: leaf[m], params)
-    maps = [explain(_bind(score, own(m))) for m in range(n_models)]
-    return jax.tree.map(lambda *rows: jnp.stack(rows), *maps)
+    arguments.checked_tolerance(tolerance, floor, max_steps)
+    models = [score] if params is None else _bind_each(score, params)
+    memory = available_memory() if memory is None else memory
+    plan = Plan(at, quadrature(rule, steps), tolerance, max_steps, floor, memory, chunk)
+    maps = []
+    for m, model in enumerate(models):
+        arguments.checked_score(model, inputs)
+        count = report and (
+            lambda done, m=m: report(m * len(inputs) + done, len(models) * len(inputs))
+        )
+        maps.append(_explain(model, inputs, baselines, plan, count or (lambda _: None)))
+    return maps[0] if params is None else jax.tree.map(lambda *rows: jnp.stack(rows), *maps)
 
 
-def _bind(score, params):
+class Plan(NamedTuple):
+    """How to integrate, in the words of `integrated_gradients`."""
+
+    at: Space
+    rule: Quadrature
+    tolerance: float | None
+    max_steps: int
+    floor: float
+    memory: int
+    chunk: int | None
+
+
+def _bind_each(score, params):
     """Fix the parameters of a score of (params, image), or of both halves of a `Split`."""
-    return jax.tree.map(lambda part: jax.tree_util.Partial(part, params), score)
+    own = lambda m: jax.tree.map(lambda leaf: leaf[m], params)
+    bind = lambda m: jax.tree.map(lambda part: jax.tree_util.Partial(part, own(m)), score)
+    return [bind(m) for m in range(n_rows(params))]
 
 
-def _integrate(paths: Paths, shape, points: Quadrature, floor, options) -> Attribution:
-    """Integrate every path by the same rule; `shape` is (inputs, baselines of each)."""
-    rows, steps = np.prod(shape), len(points.nodes)
-    dtype = paths.points.start.dtype
-    items = WorkItems(
-        np.repeat(np.arange(rows), steps),
-        np.tile(points.nodes.astype(dtype), rows),
-        np.tile(points.weights.astype(dtype), rows),
-    )
-    integrals, _ = work_items.weighted_sums(_gradient, paths.rest, paths.points, items, **options)
-    maps = to_maps(paths, integrals)
+def _explain(score, inputs, baselines, plan, report):
+    """Explain inputs in groups of equal size; the last is filled up with its last input."""
+    if is_traced((inputs, baselines, score)):
+        return _explain_group(score, inputs, baselines, plan, report)
+    b = len(inputs)
+    size = _group_size(score, inputs, len(baselines), plan)
+    maps = []
+    for start in range(0, b, size):
+        group = np.minimum(np.arange(start, start + size), b - 1)
+        own = baselines if baselines.shape[1] == 1 else baselines[:, group]
+        count = lambda done, start=start: report(min(start + done, b))
+        maps.append(_explain_group(score, inputs[group], own, plan, count))
+    return jax.tree.map(lambda *rows: jnp.concatenate(rows)[:b], *maps)
+
+
+def _group_size(score, inputs, r, plan):
+    """Return into how many inputs a batch is cut, so that a group's arrays fit its share."""
+    image = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+    point = jax.eval_shape(score.prefix, image) if isinstance(score, Split) else image
+    sums = 1 if plan.tolerance is None else adaptive.SLOTS
+    row = 2 * image.size + (2 + sums) * point.size
+    bytes_per_path = row * max(4, inputs.dtype.itemsize)
+    paths = min(GROUP, plan.memory // GROUP_SHARE // bytes_per_path)
+    n_groups = -(-len(inputs) // max(1, paths // r))
+    return -(-len(inputs) // n_groups)
+
+
+def _explain_group(score, inputs, baselines, plan, report):
+    shape = len(inputs), len(baselines)
+    options = {"memory": plan.memory, "chunk": plan.chunk}
+    paths = lay_paths(score, inputs, baselines, plan.at)
+    ends = _end_scores(paths, options)
+    difference = (ends[:, 1] - ends[:, 0]).reshape(shape).mean(1)
+    tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
+    allowed = tolerance * abs(difference).clip(plan.floor)
+    count = lambda rows: report(rows // shape[1])
+    if plan.tolerance is None:
+        integrals = _fixed(paths, plan.rule, count, options)
+    else:
+        integrals = adaptive.integrate(
+            _gradient,
+            paths.rest,
+            paths.points,
+            ends,
+            np.repeat(allowed, shape[1]),
+            plan.max_steps,
+            count,
+            **options,
+        )
+    maps = to_maps(paths, integrals.values)
     maps = maps.reshape(*shape, *maps.shape[1:]).mean(1)
-    difference = _difference(paths, options).reshape(shape).mean(1)
-    residual = maps.reshape(shape[0], -1).sum(1) - difference
-    converged = jnp.abs(residual) <= TOLERANCE * jnp.maximum(jnp.abs(difference), floor)
-    return Attribution(maps, residual, jnp.full(shape[0], steps * shape[1]), converged)
+    residual = maps.reshape(len(maps), -1).sum(1) - difference
+    settled = integrals.settled.reshape(shape).all(1)
+    converged = (jnp.abs(residual) <= allowed) & settled
+    steps = jnp.asarray(integrals.steps.reshape(shape).sum(1))
+    return Attribution(maps.astype(inputs.dtype), residual.astype(inputs.dtype), steps, converged)
 
 
-def _difference(paths: Paths, options) -> Float[Array, " rows"]:
-    """score(input) - score(baseline) of every path."""
-    rows = len(paths.points.start)
-    dtype = paths.points.start.dtype
-    ends = WorkItems(
-        np.tile(np.arange(rows), 2), np.repeat(np.array([0, 1], dtype), rows), np.ones(2 * rows)
-    )
-    options = options | {"report": None}
-    _, scores = work_items.weighted_sums(_score, paths.rest, paths.points, ends, **options)
-    return jnp.asarray(scores[rows:] - scores[:rows])
+def _end_scores(paths: Paths, options) -> Float[Array, "rows 2"]:
+    """Return the scores where each path starts and ends."""
+    rows = np.repeat(np.arange(n_rows(paths.points)), 2)
+    alpha = np.tile(np.array([0, 1], paths.points.delta.dtype), n_rows(paths.points))
+    ends = WorkItems(rows, alpha, alpha, rows)
+    return weighted_sums(_score, paths.rest, paths.points, ends, **options)[1].reshape(-1, 2)
 
 
-def _gradient(score, path, alpha):
-    return jax.grad(score)(path.start + alpha * path.delta), ()
+def _fixed(paths: Paths, rule: Quadrature, report, options) -> adaptive.Integrals:
+    """Integrate every path by the same rule."""
+    n, steps = n_rows(paths.points), len(rule.nodes)
+    rows = np.repeat(np.arange(n), steps)
+    nodes, weights = (np.tile(each.astype(paths.points.delta.dtype), n) for each in rule)
+    items = WorkItems(rows, nodes, weights, rows)
+    count = lambda done, _: report(done // steps)
+    sums, _ = weighted_sums(_gradient, paths.rest, paths.points, items, report=count, **options)
+    return adaptive.Integrals(sums, np.full(n, steps), np.ones(n, bool))
 
 
-def _score(score, path, alpha):
-    return (), score(path.start + alpha * path.delta)
+def _gradient(score, path: Path, alpha):
+    """One point: the gradient is summed, the score and its slope along the path are recorded."""
+    value, gradient = jax.value_and_grad(score)(path.at(alpha))
+    return gradient, (value, jnp.vdot(gradient.astype(path.delta.dtype), path.delta))
+
+
+def _score(score, path: Path, alpha):
+    return (), score(path.at(alpha))

@@ -26,13 +26,18 @@ class Path(NamedTuple):
     start: Float[Array, "rows ..."]
     delta: Float[Array, "rows ..."]
 
+    def at(self, alpha):
+        """Return the positions in the dtype of `start`, computed in that of `delta`."""
+        precise = self.start.astype(self.delta.dtype)
+        return (precise + alpha * self.delta).astype(self.start.dtype)
+
 
 class Paths(NamedTuple):
     """The paths of B inputs from R baselines each; row b * R + r."""
 
     images: Path  # as the images move
     points: Path  # as the argument of `rest` moves; the same where there is no prefix
-    rest: Any  # what is differentiated at the points
+    rest: Any  # the score from the points on
     prefix: Any | None  # affine; None where maps are wanted in the points' own space
 
 
@@ -73,19 +78,20 @@ def to_maps(paths: Paths, integrals: Float[Array, "rows ..."]) -> Float[Array, "
 
 @jax.jit
 def _path(inputs, baselines):
-    r, b = len(baselines), len(inputs)
-    spread = lambda images: jnp.broadcast_to(images, (b, r, *inputs.shape[1:])).reshape(
-        b * r, *inputs.shape[1:]
-    )
-    start = spread(jnp.swapaxes(baselines, 0, 1))
-    return Path(start, spread(inputs[:, None]) - start)
+    b, r, image = len(inputs), len(baselines), inputs.shape[1:]
+    spread = lambda pairs: jnp.broadcast_to(pairs, (b, r, *image)).reshape(b * r, *image)
+    return _difference(spread(jnp.swapaxes(baselines, 0, 1)), spread(inputs[:, None]))
 
 
 @partial(jax.jit, static_argnums=0)
 def _through(static, arrays, images):
     prefix = jax.vmap(work_items.Score(static, arrays).whole())
-    start = prefix(images.start)
-    return Path(start, prefix(images.start + images.delta) - start)
+    return _difference(prefix(images.start), prefix(images.at(jnp.ones((), images.delta.dtype))))
+
+
+def _difference(start, end):
+    precise = jnp.promote_types(start.dtype, jnp.float32)
+    return Path(start, end.astype(precise) - start.astype(precise))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -103,7 +109,7 @@ def _check_affine(prefix, images, points):
     there = _through(prefix.static, prefix.arrays, half._replace(delta=half.delta / 2)).delta
     off = float(jnp.max(jnp.abs(there - points.delta[:1] / 2)))
     size = float(jnp.max(jnp.abs(points.start[:1])) + jnp.max(jnp.abs(points.delta[:1])))
-    if off > np.sqrt(jnp.finfo(there.dtype).eps) * size:  # rounding is nearer to eps * size
+    if off > np.sqrt(jnp.finfo(images.start.dtype).eps) * size:  # rounding is near eps * size
         raise ValueError(
             f"the prefix is not affine (off by {off:.2g} of {size:.2g} half-way), so its path has "
             "no straight image: pass at='tap' for maps at the tap, or the whole score"

@@ -10,9 +10,10 @@ from instrument_ig.attribution import work_items
 from instrument_ig.types import Attribution
 
 
-def map_each(function: work_items.Function, score: Any, data: Any, n: int, **options) -> Any:
-    """Return function(score, one row of data, None)'s contribution for each of `n` rows."""
-    once = work_items.WorkItems(np.arange(n), None, np.ones(n, np.float32))
+def map_each(function: work_items.Function, score: Any, data: Any, **options: Any) -> Any:
+    """Return the contribution of function(score, row, None) for each row of `data`."""
+    rows = np.arange(work_items.n_rows(data))
+    once = work_items.WorkItems(rows, None, np.ones(len(rows), np.float32), rows)
     return work_items.weighted_sums(function, score, data, once, **options)[0]
 
 

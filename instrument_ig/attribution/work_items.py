@@ -2,8 +2,8 @@
 
 Every sampled method is the same computation: evaluate a function at some points of each of some
 rows (path positions of maps, noise draws of inputs, perturbation levels of curves), and sum the
-results per row with weights. Rows may have any number of points, so a list of pairs keeps chunks
-full where nested loops over rows and points would not; memory depends on the chunk alone.
+results with weights. Rows may have any number of points, so a list of pairs keeps chunks full
+where nested loops over rows and points would not; memory depends on the chunk alone.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,23 @@ from jaxtyping import Array, Float, Int
 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
-FAST_CHUNK = {"cpu": 4}  # activations of more examples leave the cache
+CPU_CHUNK = 4  # activations of more images leave the cache
 LARGE_CHUNK = 256  # on accelerators
+BUCKET = 4  # chunks are powers of this, so that short lists add few programs
 IN_FLIGHT = 2  # chunks that may wait in the device's queue, each with its own temporary memory
+NOWHERE = np.iinfo(np.int32).max  # a slot out of every range
 
 Function = Callable[..., tuple[Any, Any]]  # score, row's data, point -> contribution, record
 Report = Callable[[int, int], None] | None  # called with (done, total) on the way
 
 
 class WorkItems(NamedTuple):
-    """Which row each item belongs to, where to evaluate, and with what weight to sum."""
+    """Where to evaluate, and into which slot of the sums, with what weight, the result goes."""
 
     row: Int[np.ndarray, " N"] | Int[Array, " N"]
     point: Any  # pytree of arrays [N, ...]
     weight: Float[np.ndarray, " N"] | Float[Array, " N"]
+    slot: Int[np.ndarray, " N"] | Int[Array, " N"]
 
 
 class Score(NamedTuple):
@@ -69,19 +72,21 @@ def weighted_sums(
     items: WorkItems,
     *,
     sums: Any = None,
+    slots: int | None = None,
     chunk: int | None = None,
     memory: int | None = None,
     report: Report = None,
 ) -> tuple[Any, Any]:
-    """Sum weight * contribution over the items of each row, and keep every item's record.
+    """Sum weight * contribution over the items of each slot, and keep every item's record.
 
     Args:
         function: (score, one row of `data`, one point) -> (contribution, record), for one item.
             Programs are compiled once per function object, so pass a module's function.
         score: handed to `function`.
         data: pytree of arrays [rows, ...].
-        items: the list; any order, any number per row.
-        sums: pytree of arrays [rows, ...] to go on from; its buffers are given away. None: zeros.
+        items: the list, not empty; any order, any number per row and slot.
+        sums: pytree of arrays [slots, ...] to go on from; its buffers are given away.
+        slots: sums start as zeros for this many slots where `sums` is None. None: one per row.
         chunk: items evaluated together. None: see `fitting_chunk`.
         memory: bytes that the program may need, where `chunk` is None. None: the device's share.
         report: called with (items done, items in all).
@@ -89,26 +94,25 @@ def weighted_sums(
     Returns:
         The sums, and the records as NumPy arrays [N, ...] (JAX arrays when traced).
 
-    Numerics: each row is summed in the order of its items, whatever the chunk and the other rows,
-        so chunks change only the rounding inside `function`. A NaN stays in its own row. Sums of
-        half-precision contributions are float32.
+    Numerics: each slot is summed in the order of its items, whatever the chunk and the other
+        slots, so chunks change only the rounding inside `function`. A NaN stays in its own slot.
+        Sums of half-precision contributions are float32.
     Cost: N evaluations; temporary memory of one chunk. When traced (under `jit`, `vmap`, `grad`)
         one `lax.scan` over chunks; otherwise separate calls of one program, because XLA's CPU
-        compiler runs convolutions inside a loop up to ten times slower.
+        compiler runs the input gradients of convolutions inside a loop ten times slower.
     """
     score = Score.of(score)
     if sums is None:
-        sums = _zeros(function, score, data, items)
+        sums = _zeros(function, score, data, items, slots or n_rows(data))
     if is_traced((score.arrays, data, items, sums)):
-        return _scan(function, score, data, items, sums, chunk or fast_chunk())
+        return _scan(function, score, data, items, sums, chunk or preferred_chunk())
     if chunk is None:
         chunk = fitting_chunk(function, score, data, items, sums, memory)
-    n, rows, records = len(items.row), _n_rows(data), []
+    n, records = len(items.row), []
     for start in range(0, n, chunk):
         part = jax.tree.map(lambda leaf, at=start: leaf[at : at + chunk], items)
-        sums, record = _advance(
-            function, score.static, score.arrays, data, _pad(part, chunk, rows), sums
-        )
+        part = _pad(part, chunk)
+        sums, record = _advance(function, score.static, score.arrays, data, part, sums)
         records.append(record)
         jax.block_until_ready(records[-IN_FLIGHT:][0])
         if report:
@@ -116,9 +120,9 @@ def weighted_sums(
     return sums, jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *jax.device_get(records))
 
 
-def fast_chunk() -> int:
-    """Return how many items of an image network the default device likes at a time."""
-    return FAST_CHUNK.get(jax.default_backend(), LARGE_CHUNK)
+def preferred_chunk() -> int:
+    """Return how many images the default device likes to have evaluated together."""
+    return CPU_CHUNK if jax.default_backend() == "cpu" else LARGE_CHUNK
 
 
 def available_memory() -> int:
@@ -128,7 +132,7 @@ def available_memory() -> int:
 
 
 def fitting_chunk(function, score: Score, data, items, sums, memory: int | None = None) -> int:
-    """Return the largest chunk, `fast_chunk()` or less, whose compiled program fits in `memory`.
+    """Return the largest chunk, the preferred one or less, whose program fits in `memory`.
 
     The program's arguments, results and temporary arrays count, as XLA's buffer assignment has
     them; the compilations are those that the evaluation needs anyway, one where the first fits.
@@ -136,11 +140,13 @@ def fitting_chunk(function, score: Score, data, items, sums, memory: int | None 
     Raises:
         ValueError: not even one item at a time fits.
     """
-    shapes = jax.tree.map(_shape, (score.arrays, data, items, sums))
+    shapes = jax.eval_shape(lambda *trees: trees, score.arrays, data, items, sums)
     leaves, structure = jax.tree.flatten(shapes)
+    bucket = 1
+    while bucket < min(len(items.row), preferred_chunk()):
+        bucket *= BUCKET
     memory = available_memory() if memory is None else memory
-    n = min(len(items.row), fast_chunk())
-    return _fitting_chunk(function, score.static, tuple(leaves), structure, n, memory)
+    return _fitting_chunk(function, score.static, tuple(leaves), structure, bucket, memory)
 
 
 @lru_cache(maxsize=256)
@@ -154,7 +160,7 @@ def _fitting_chunk(function, static, leaves, structure, chunk, memory):
             return chunk
         if chunk == 1:
             raise ValueError(f"memory={memory}: one item at a time needs {need} bytes")
-        chunk = max(1, min(chunk // 2, chunk * memory // need))
+        chunk = max(1, chunk // BUCKET)
 
 
 def program_memory(program: jax.stages.Compiled) -> int:
@@ -174,14 +180,19 @@ def is_traced(tree: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
+def n_rows(tree: Any) -> int:
+    """Return the length of the leading axis that all arrays of `tree` share."""
+    return len(jax.tree.leaves(tree)[0])
+
+
 def _step(function, score, data, items, sums):
-    """Evaluate one chunk and add each contribution to its row; rows out of range are dropped."""
+    """Evaluate one chunk, then add one contribution after the other; slots out of range drop."""
     own = jax.tree.map(lambda leaf: leaf[items.row], data)
     contributions, records = jax.vmap(partial(function, score))(own, items.point)
 
     def add(i, sums):
-        weigh = lambda total, part: total.at[items.row[i]].add(
-            (items.weight[i].astype(total.dtype) * part[i].astype(total.dtype)), mode="drop"
+        weigh = lambda total, parts: total.at[items.slot[i]].add(
+            items.weight[i].astype(total.dtype) * parts[i].astype(total.dtype), mode="drop"
         )
         return jax.tree.map(weigh, sums, contributions)
 
@@ -197,42 +208,26 @@ def _scan(function, score, data, items, sums, chunk):
     """`weighted_sums` as one traced loop."""
     n = len(items.row)
     chunk = min(chunk, n)
-    padded = _pad(items, -(-n // chunk) * chunk, _n_rows(data))
+    padded = _pad(items, -(-n // chunk) * chunk)
     chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), padded)
     step = lambda sums, part: _step(function, score.whole(), data, part, sums)
     sums, records = lax.scan(step, sums, chunks)
     return sums, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], records)
 
 
-def _pad(items, size, rows):
-    """Repeat the last item up to `size`, in a row out of range."""
-    missing = size - len(items.row)
-    if not missing:
-        return items
-    repeat = lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
-    if is_traced(items):
-        repeat = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
-    padded = jax.tree.map(repeat, items)
-    outside = np.arange(size) >= len(items.row)
-    where = jnp.where if is_traced(items) else np.where
-    return padded._replace(row=where(outside, rows, padded.row))
-
-
-def _zeros(function, score, data, items):
+def _zeros(function, score, data, items, slots):
     """Return empty sums: the contributions' shapes, in single precision at least."""
-    evaluate = lambda: function(
-        score.whole(), *jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (data, items.point))
+    evaluate = lambda score, data, point: function(
+        score.whole(), *jax.tree.map(lambda leaf: leaf[0], (data, point))
     )[0]
-    rows = _n_rows(data)
-    return jax.tree.map(
-        lambda one: jnp.zeros((rows, *one.shape), jnp.promote_types(one.dtype, jnp.float32)),
-        jax.eval_shape(evaluate),
-    )
+    ones = jax.eval_shape(partial(evaluate, score), data, items.point)
+    zeros = lambda one: jnp.zeros((slots, *one.shape), jnp.promote_types(one.dtype, jnp.float32))
+    return jax.tree.map(zeros, ones)
 
 
-def _n_rows(data):
-    return len(jax.tree.leaves(data)[0])
-
-
-def _shape(leaf):
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
+def _pad(items, size):
+    """Repeat the last item up to `size`, into a slot that does not exist."""
+    n = len(items.row)
+    last = np.minimum(np.arange(size), n - 1)
+    padded = jax.tree.map(lambda leaf: leaf[last], items)
+    return padded._replace(slot=np.where(np.arange(size) < n, padded.slot, NOWHERE))
