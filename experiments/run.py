@@ -30,7 +30,9 @@ flags.DEFINE_integer("pair_notes", 16, "heatmaps per instrument that are compare
 flags.DEFINE_integer("between_notes", 6, "of those, compared with other instruments", lower_bound=2)
 flags.DEFINE_enum("score", "logit", ["logit", "probability"], "output that is explained")
 flags.DEFINE_enum("baseline", "zero", ["zero", "silence", "blurred"], "where paths start")
-flags.DEFINE_enum("emd_solver", "both", ["both", "flow", "sinkhorn"], "which earth mover's distances")
+flags.DEFINE_enum(
+    "emd_solver", "both", ["both", "flow", "sinkhorn"], "which earth mover's distances"
+)
 flags.DEFINE_string("figure_note", None, "the note of Figures 1 and 2; by default the first one")
 flags.DEFINE_bool("checks", False, "also measure how far the maps can be trusted: checks.csv")
 sounds.define()
