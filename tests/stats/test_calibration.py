@@ -24,11 +24,11 @@ def test_curve_against_scikit_learn(rng):
 
 
 def test_error_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
+    probabilities = np.array([[0.85, 0.15], [0.85, 0.15], [0.44, 0.56], [1.0, 0.0]])
     found = reliability(probabilities, np.array([0, 1, 1, 0]), bins=10)
     np.testing.assert_array_equal(found.count, [0, 0, 0, 0, 0, 1, 0, 0, 2, 1])
-    # |0.6 - 1| once, |0.9 - 0.5| twice, |1 - 1| once
-    assert found.error == pytest.approx((0.4 + 2 * 0.4 + 0) / 4)
+    # |0.56 - 1| once, |0.85 - 0.5| twice, |1 - 1| once
+    assert found.error == pytest.approx((0.44 + 2 * 0.35 + 0) / 4)
 
 
 def test_calibrated_probabilities_have_no_error(rng):
