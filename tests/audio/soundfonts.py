@@ -5,6 +5,7 @@ import struct
 import numpy as np
 
 RATE = 16_000
+KEYS = (20, 110)  # that every preset is limited to
 SIZE = 4_000  # samples; 400 hold eleven periods of 440 Hz, so the loop closes
 
 
@@ -45,6 +46,8 @@ class _Tables:
         self.phdr += struct.pack(
             "<20sHHHIII", b"preset", program, bank, len(self.pbag) // 4, 0, 0, 0
         )
+        self.pbag += struct.pack("<HH", len(self.pgen) // 4, 0)
+        self.pgen += struct.pack("<HBB", 43, *KEYS)  # a zone of defaults
         self.pbag += struct.pack("<HH", len(self.pgen) // 4, 0)
         self.pgen += struct.pack("<HH", 41, index)
         self.inst += struct.pack("<20sH", b"instrument", len(self.ibag) // 4)

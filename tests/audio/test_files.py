@@ -79,7 +79,7 @@ def test_folder(tmp_path):
 
 def rows(groups=True):
     return [
-        {"licence": "CC0", "path": f"{label}/{i}.wav", "label": label}
+        {"path": f"{label}/{i}.wav", "licence": "CC0", "label": label}
         | ({"group": f"{label} {i // 3}"} if groups else {})
         for label in ("harp", "drum")
         for i in range(15)

@@ -13,12 +13,13 @@ def test_zones_of_a_written_file(tmp_path):
     written = {(0, 5): [(10, 60, 0), (61, 80, 1)], (0, 9): [(0, 127, 1)], (128, 0): []}
     presets = sf2.read(soundfonts.write(tmp_path / "a.sf2", written))
     assert presets.keys() == written.keys()
-    assert [(zone.low, zone.high) for zone in presets[0, 5]] == [(10, 60), (61, 80)]
+    assert [(zone.low, zone.high) for zone in presets[0, 5]] == [(20, 60), (61, 80)]
+    assert [(zone.low, zone.high) for zone in presets[0, 9]] == [soundfonts.KEYS]
     assert presets[128, 0] == []
     low, high = (zone.recording for zone in presets[0, 5])
     assert sf2.recordings(presets[0, 5], 60) == {low}
     assert sf2.recordings(presets[0, 5], 81) == set()
-    assert sf2.recordings(presets[0, 9], 3) == {high} != {low}
+    assert sf2.recordings(presets[0, 9], 30) == {high} != {low}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ def test_a_note_is_held_for_three_quarters_and_then_dry(tmp_path):
     assert np.abs(waveform[12_600:]).max() < 1e-3
 
 
+def test_a_released_note_rings_out():
+    waveform = soundfont.render(BUNDLED, Voice(0, 14, 60, 127), CONFIG)  # tubular bells
+    assert np.abs(waveform[12_500:]).max() > 0.1
+
+
 def test_rendering_does_not_alias():
     config = AudioConfig(duration_s=0.5)
     waveform = soundfont.render(BUNDLED, Voice(0, 73, 103, 100), config)

@@ -50,12 +50,17 @@ def decibels(power):
     return np.maximum(10 * np.log10(np.maximum(power, 1e-30)), -80.0)
 
 
-def slaney_mel(n_mels):
-    """Return the triangles [n_mels, F] of equal area of the Slaney mel scale."""
+def slaney_hz(n_mels):
+    """Return edges and centres, n_mels + 2, of the bands of the Slaney mel scale."""
     linear_hz, step = 1000.0, 200 / 3
     top = 15 + np.log(8000 / linear_hz) / (np.log(6.4) / 27)
     mel = np.linspace(0, top, n_mels + 2)
-    hz = np.where(mel < 15, mel * step, linear_hz * np.exp((mel - 15) * np.log(6.4) / 27))
+    return np.where(mel < 15, mel * step, linear_hz * np.exp((mel - 15) * np.log(6.4) / 27))
+
+
+def slaney_mel(n_mels):
+    """Return the triangles [n_mels, F] of equal area of the Slaney mel scale."""
+    hz = slaney_hz(n_mels)
     bins = np.fft.rfftfreq(CONFIG.n_fft, 1 / RATE)
     low, middle, high = hz[:-2, None], hz[1:-1, None], hz[2:, None]
     rise, fall = (bins - low) / (middle - low), (high - bins) / (high - middle)
@@ -192,6 +197,7 @@ def test_a_tone_peaks_at_its_mel_band(hz):
     spectrogram = build("logmel")
     band = spectrogram.apply(tone(hz))[60].argmax()
     centres = np.array(spectrogram.axes[1].positions)
+    np.testing.assert_allclose(centres, slaney_hz(128)[1:-1])
     # Low bands are narrower than a bin of 7.8 Hz is wide: the next one may win.
     assert abs(band - np.abs(centres - hz).argmin()) <= 1
 
