@@ -14,7 +14,7 @@ from instrument_ig.storage import cache
 from instrument_ig.types import Dataset, Note, Spectrogram
 
 BATCH = 16  # notes of one task: librosa builds its filters once for each
-PROCESSES_PAY_S = 5.0  # of work left: starting processes takes two seconds, mostly imports
+PROCESSES_PAY_S = 2.0  # of work left: starting processes takes that long, mostly imports
 IDLE_S = 10  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
