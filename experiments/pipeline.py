@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 from rich.table import Table
 
-from experiments import options, sounds, study
+from experiments import options, sounds, study, trust
 from experiments.fitting import fit
 from experiments.progress import console, progress
 from instrument_ig import models, stats
@@ -28,6 +28,7 @@ from instrument_ig.types import Dataset
 FLAGS = flags.FLAGS
 SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
 RESAMPLES = 1000
+CHECKED_NOTES = 2  # of each instrument: a check explains each of them some twenty times
 FIGURE_TAPS = ("conv2d_5", "conv2d_3")  # of Figures 1 and 2
 
 
@@ -41,6 +42,7 @@ class Result(NamedTuple):
     pairs: list[dict[str, Any]]  # one row per ordered pair and metric
     within: list[stats.Distances]
     between: list[stats.Distances]
+    checks: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
     skipped: list[dict[str, Any]]
 
@@ -64,6 +66,7 @@ def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequen
     maps = explain_all(folder, material, trained, rows)
     config = options.read(MetricConfig)
     within, between = compare_all(folder, material, maps, rows, config)
+    checked = check_all(folder, material, trained, rows) if FLAGS.checks else []
     draw(folder / "figures", material, trained, maps, rows)
     common = {"spectrogram": name}
     return Result(
@@ -82,6 +85,7 @@ def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequen
         ],
         within=[table for group in within for table in study.distances(material, *group)],
         between=study.distances(material, *between),
+        checks=[common | row for row in checked],
         arrays={
             f"{name}/{instrument}/{field}": values
             for instrument, found in maps.items()
@@ -127,20 +131,59 @@ def train_all(folder: Path, material: study.Material, instruments: Sequence[str]
 
 def explain_all(folder, material, trained, rows) -> dict[str, study.Arrays]:
     """Explain the chosen notes of each instrument by its own model."""
-    config = options.read(AttributionConfig)
+    method = own_method()
     maps = {}
     for instrument, notes in rows.items():
-        images = material.images[notes]
 
-        def compute(instrument=instrument, images=images):
-            score = models.split(study.network(material), trained[instrument], 0, FLAGS.score)
-            baselines = study.make_baselines(FLAGS.baseline, material, images)
+        def compute(instrument=instrument, images=material.images[notes]):
+            score = study.make_score(material, trained[instrument], FLAGS.score, FLAGS.attribution)
+            starts = study.make_baselines(FLAGS.baseline, material, images)
             with progress(f"{material.name} heatmaps: {instrument}") as report:
-                return study.explain(score, images, baselines, config, report)
+                found = method(score, images, starts, report=report)
+            return {name: np.asarray(values) for name, values in found._asdict().items()}
 
         path = folder / "resume" / f"{material.name}-{instrument}-maps.npz"
         maps[instrument] = study.remembered(path, compute)
     return maps
+
+
+def own_method():
+    """Return the attribution method of the run."""
+    key = jax.random.key(FLAGS.seed)
+    return study.make_method(FLAGS.attribution, options.read(AttributionConfig), key)
+
+
+def check_all(folder: Path, material, trained, rows) -> list[dict[str, Any]]:
+    """Check the first maps of each instrument, and draw what the checks say."""
+    method = own_method()
+    found = []
+    with progress(f"{material.name} checks") as report:
+        for done, (instrument, notes) in enumerate(rows.items(), 1):
+            images = material.images[notes[:CHECKED_NOTES]]
+            names = [FLAGS.baseline, *(name for name in study.BASELINES if name != FLAGS.baseline)]
+            score = partial(
+                study.make_score, material, output=FLAGS.score, method=FLAGS.attribution
+            )
+            key = jax.random.key(FLAGS.seed)
+            random = trust.cascade(study.network(material), trained[instrument], key)
+            found.append(
+                trust.check(
+                    lambda *arguments: method(*arguments).values,
+                    score(trained[instrument]),
+                    {layer: score(variables) for layer, variables in random},
+                    images,
+                    {name: study.make_baselines(name, material, images) for name in names},
+                    [material.notes[row].name for row in notes[:CHECKED_NOTES]],
+                    key,
+                )
+            )
+            report(done, len(rows))
+    save(trust.draw(found), folder / "figures" / f"{material.name}-checks")
+    return [
+        {"instrument": name} | row
+        for name, one in zip(rows, found, strict=True)
+        for row in one.rows
+    ]
 
 
 def compare_all(folder, material, maps, rows, config):
@@ -207,6 +250,7 @@ def write_tables(folder: Path, results: Sequence[Result]) -> None:
         "statistics": [row._asdict() for row in summaries],
         "separation": [row._asdict() for row in tests],
         "claims": [row._asdict() for row in verdicts],
+        "checks": gather("checks"),
         "skipped": gather("skipped"),
     }
     for name, rows in tables.items():

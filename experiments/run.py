@@ -17,7 +17,7 @@ from absl import app, flags
 
 from experiments import driver, options, sounds
 from experiments.progress import console
-from instrument_ig.attribution.quadrature import RULES
+from instrument_ig.attribution import ATTRIBUTIONS, RULES
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.metrics import POLICIES
 from instrument_ig.spectrograms import SPECTROGRAMS
@@ -29,7 +29,8 @@ flags.DEFINE_list("instruments", [], "the families to study; by default all of t
 flags.DEFINE_integer("pair_notes", 16, "heatmaps per instrument that are compared", lower_bound=2)
 flags.DEFINE_integer("between_notes", 6, "of those, compared with other instruments", lower_bound=2)
 flags.DEFINE_enum("score", "logit", ["logit", "probability"], "output that is explained")
-flags.DEFINE_enum("baseline", "zero", ["zero", "silence", "blurred"], "where paths start")
+flags.DEFINE_enum("attribution", "integrated_gradients", list(ATTRIBUTIONS), "heatmaps by")
+flags.DEFINE_enum("baseline", "zero", ["zero", "silence", "mean", "blurred"], "path start")
 flags.DEFINE_enum(
     "emd_solver", "both", ["both", "flow", "sinkhorn"], "which earth mover's distances"
 )

@@ -4,22 +4,26 @@ Each step keeps what it made in the run folder, so that a stopped run goes on wh
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from instrument_ig import attribution, metrics, models, stats, training
+from instrument_ig.attribution import baselines
 from instrument_ig.config import AttributionConfig, MetricConfig
 from instrument_ig.spectrograms import standardise
 from instrument_ig.storage import files
 from instrument_ig.training import problems
-from instrument_ig.types import Axis, Model, Note, Spectrogram, Split
+from instrument_ig.types import Attribution, Axis, Model, Note, Spectrogram, Split
 
 Arrays = dict[str, np.ndarray]
 EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
 INTERVAL = ("lower", "upper", "converged")  # what comes with an earth mover's distance
+LAST_TAP = "conv2d_5"
+BASELINES = ("zero", "silence", "mean", "blurred")
 METRICS = ("difference_mean", "kl", "js", *EMD_SOLVERS)
 
 
@@ -75,9 +79,13 @@ def binary_examples(
 
 def make_baselines(name: str, material: Material, images: np.ndarray) -> np.ndarray:
     """Return where the paths to some images start: one image for all, or one each."""
-    if name == "blurred":
-        return np.asarray(attribution.blurred(images))
-    return material.silence if name == "silence" else np.zeros_like(material.silence)
+    choices = {
+        "zero": lambda: baselines.zero(images),
+        "silence": lambda: material.silence,
+        "mean": lambda: baselines.mean(material.images[material.rows("train")]),
+        "blurred": lambda: baselines.blurred(images),
+    }
+    return np.asarray(choices[name]())
 
 
 def choose_explained(
@@ -93,19 +101,20 @@ def choose_explained(
     return {instrument: rows for instrument, rows in chosen.items() if len(rows)}
 
 
-def explain(
-    score: Split,
-    images: np.ndarray,
-    baselines: np.ndarray,
-    config: AttributionConfig,
-    report: Callable[[int, int], None],
-) -> Arrays:
-    """Attribute a model's score to the cells of some images; returns `Attribution`'s fields."""
-    steps = {"steps": config.steps} if config.steps else {"tolerance": config.tolerance}
-    found = attribution.integrated_gradients(
-        score, images, baselines, rule=config.rule, report=report, **steps
-    )
-    return {name: np.asarray(values) for name, values in found._asdict().items()}
+def make_method(name: str, config: AttributionConfig, key: jax.Array) -> Callable[..., Attribution]:
+    """Return the attribution method (score, images, baselines, report=...) that the flags name."""
+    if name != "integrated_gradients":
+        return partial(attribution.ATTRIBUTIONS[name], key=key)
+    if config.steps:
+        return partial(attribution.integrated_gradients, rule=config.rule, steps=config.steps)
+    promise = {"tolerance": config.tolerance, "max_steps": config.max_steps}
+    return partial(attribution.integrated_gradients, **promise)
+
+
+def make_score(material: Material, variables: Any, output: str, method: str) -> Split:
+    """Cut a model's score where the method needs it: at the last convolution or the first one."""
+    tap = LAST_TAP if method in attribution.AT_A_TAP else None
+    return models.split(network(material), variables, 0, output, tap)
 
 
 def map_rows(material: Material, notes: np.ndarray, found: Arrays) -> list[dict[str, Any]]:
