@@ -64,13 +64,14 @@ def check(
     }
     for what, maps in {"map": values, SHUFFLED: shuffled}.items():
         infidelity = checks.infidelity(score, images, baseline, maps, key=draw_key)
-        found["infidelity, unexplained share", what] = infidelity.unexplained
+        found["infidelity (unexplained share)", what] = infidelity.unexplained
     for ordering, curve in curves.items():
         found["insertion area", ordering] = curve.insertion_area
         found["deletion area", ordering] = curve.deletion_area
     for layer, correlations in cascade.items():
         found["rank correlation after randomising", layer] = correlations
-    return Checked(list(_rows(found, notes)), curves, jax.device_get(cascade))
+    fading = {layer: np.asarray(values) for layer, values in cascade.items()}
+    return Checked(list(_rows(found, notes)), curves, fading)
 
 
 def cascade(model: Model, variables: Any, key: jax.Array) -> Iterator[tuple[str, Any]]:
