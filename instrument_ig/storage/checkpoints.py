@@ -82,7 +82,7 @@ def digest(tree: Any) -> str:
         values = np.asarray(leaf)
         name = jax.tree_util.keystr(path)
         total.update(f"{name}|{values.dtype}|{values.shape}|".encode())
-        total.update(np.ascontiguousarray(values).data)
+        total.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
     return total.hexdigest()
 
 
