@@ -58,5 +58,8 @@ def brier(probabilities: Float[np.ndarray, "M K"], truth: Int[np.ndarray, " M"])
 
 
 def _check(probabilities):
-    if not probabilities.size or not (0 <= probabilities.min() <= probabilities.max() <= 1):
-        raise ValueError(f"needs probabilities in [0, 1], got shape {probabilities.shape}")
+    if not probabilities.size:
+        raise ValueError(f"needs at least one note, got shape {probabilities.shape}")
+    low, high, rounding = probabilities.min(), probabilities.max(), 1e-6  # of a float32 softmax
+    if not -rounding <= low <= high <= 1 + rounding:
+        raise ValueError(f"probabilities must lie in [0, 1], got {low} to {high}")

@@ -31,6 +31,13 @@ def test_error_by_hand():
     assert found.error == pytest.approx((0.44 + 2 * 0.35 + 0) / 4)
 
 
+def test_rounding_is_no_error():
+    certain = np.array([[1 + 1e-7, -1e-7]])
+    found = reliability(certain, np.array([0]), bins=4)
+    np.testing.assert_array_equal(found.count, [0, 0, 0, 1])
+    assert found.error == pytest.approx(0, abs=2e-7)
+
+
 def test_calibrated_probabilities_have_no_error(rng):
     probabilities = softmax(2 * rng.normal(size=(40_000, 3)))
     truth = (rng.random((40_000, 1)) > probabilities.cumsum(1)).sum(1)
@@ -48,7 +55,7 @@ def test_brier_against_scikit_learn(rng):
 def test_bad_probabilities(function):
     with pytest.raises(ValueError, match=r"shape \(0, 3\)"):
         function(np.zeros((0, 3)), np.zeros(0, int))
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError, match=r"got -0\.5 to 1\.5"):
         function(np.array([[1.5, -0.5]]), np.array([0]))
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError, match="got nan to nan"):
         function(np.array([[np.nan, 1.0]]), np.array([0]))
