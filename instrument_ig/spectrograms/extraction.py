@@ -14,8 +14,8 @@ from instrument_ig.storage import cache
 from instrument_ig.types import Dataset, Note, Spectrogram
 
 BATCH = 16  # notes of one task: librosa builds its filters once for each
-PROCESSES_PAY_S = 2.0  # of work left: starting processes takes that long, mostly imports
-IDLE_S = 10  # seconds after which idle processes give their memory back
+PROCESSES_PAY_S = 3.0  # of work left, in CPU time: each process spends two on its imports
+IDLE_S = 30  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
 
@@ -103,9 +103,9 @@ def _compute(
     ]
     processes = workers or joblib.cpu_count()
     for index, task in enumerate(tasks):
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         yield _task(*task)
-        left_s = (time.perf_counter() - start_s) * (len(tasks) - index - 1)
+        left_s = (time.process_time() - start_s) * (len(tasks) - index - 1)
         # The first batch is no measure: it imports librosa.
         if index and processes > 1 and left_s > PROCESSES_PAY_S:
             break
