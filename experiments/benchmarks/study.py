@@ -9,7 +9,7 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
+import scipy.io.wavfile
 
 from experiments.benchmarks.stopwatch import time_calls
 from instrument_ig.audio import DATASETS, soundfont
@@ -73,7 +73,7 @@ def measure_spectrograms() -> Iterator[dict]:
 
             def loop(reference=reference):
                 return [
-                    reference(soundfile.read(note.source, dtype="float32")[0])
+                    reference(librosa.load(note.source, sr=AUDIO.sample_rate)[0])
                     for note in dataset.notes
                 ]
 
@@ -100,11 +100,12 @@ def _compare(ours: Callable, loop: Callable, name: str, unit: str, count: int) -
 
 def _write_sounds(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    samples = round(AUDIO.duration_s * AUDIO.sample_rate)
+    size = round(AUDIO.duration_s * AUDIO.sample_rate)
     for index in range(FILES):
         path = folder / f"class{index % 4}" / f"{index:04d}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, 0.1 * rng.standard_normal(samples), AUDIO.sample_rate)
+        samples = rng.uniform(-10_000, 10_000, size).astype(np.int16)
+        scipy.io.wavfile.write(path, AUDIO.sample_rate, samples)
 
 
 def _floored(level_db: np.ndarray) -> np.ndarray:
