@@ -112,12 +112,14 @@ def pooling() -> Stage:
 def batch_norm(name: str) -> Stage:
     """Normalise each channel: by the batch in training, by running statistics otherwise.
 
-    Momentum and epsilon are Keras's. Examples outside `mask` do not count.
+    Epsilon is Keras's. Its momentum of 0.99 is for hundreds of steps per epoch: with 25, validation
+    would judge by the statistics of the untrained network for ten epochs, and early stopping would
+    end there. Examples outside `mask` do not count.
     """
 
     def run(x, train, mask):
         mask = None if mask is None else mask[:, None, None, None]
-        return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, name=name)(
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, name=name)(
             x, mask=mask
         )
 
