@@ -48,8 +48,8 @@ def assign(
 
     Args:
       notes: in any order; the parts they have are forgotten.
-      test: share of the groups of every class.
-      valid: share of the groups of every class.
+      test: share of the notes of every class.
+      valid: share of the notes of every class.
       seed: of the draw.
       by: "group" keeps the notes of a group together; "random" splits them, which flatters the
         scores when several notes come from one recording.

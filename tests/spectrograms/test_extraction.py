@@ -68,7 +68,7 @@ def test_processes_change_nothing(tmp_path, front_ends, monkeypatch):
         report=lambda done, total: reports.append((done, total)),
     )
     assert_equal(found.images, loop(dataset, front_ends))
-    assert reports == [(done, count) for done in range(BATCH, count + 1, BATCH)]
+    assert reports == [(done, count) for done in range(0, count + 1, BATCH)]
 
 
 class Counting:
