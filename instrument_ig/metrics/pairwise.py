@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 MEMORY = 2**28  # bytes of working space beside the inputs and the result
+STRIPES = 8  # tiles a side, at least, within one set: 36 of the 64 hold all pairs
 
 
 def windows(length: int, most: int) -> tuple[list[int], int]:
@@ -48,6 +49,7 @@ def all_pairs(
     within = columns is None
     columns = rows if within else columns
     side = math.isqrt(fitting(memory, rows[0].nbytes))
+    side = min(side, math.ceil(len(rows) / STRIPES)) if within else side
     tops, height = windows(len(rows), side)
     lefts, width = windows(len(columns), side)
     corners = jnp.array([(i, j) for i in tops for j in lefts if i <= j or not within])
