@@ -42,6 +42,11 @@ def read(config: type[Config], **changes: Any) -> Config:
     return config(**({name: FLAGS[name].value for name in names} | changes))
 
 
+def restore(config: type[Config], settings: Mapping[str, Any]) -> Config:
+    """Return the dataclass with the values that the settings of a run have."""
+    return config(**{field.name: settings[field.name] for field in dataclasses.fields(config)})
+
+
 def settings(module: str, without: Sequence[str] = ()) -> dict[str, Any]:
     """Return every flag that `module` (a script) or `define` made, with its value."""
     ours = FLAGS.flags_by_module_dict()

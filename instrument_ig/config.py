@@ -63,7 +63,7 @@ class MetricConfig:
 
 
 @dataclass(frozen=True)
-class ClassifierTrainConfig:
+class ClassifierTrainConfig(TrainConfig):
     """Section 3.4.2 of Senatori and Nardone (2025); early stopping ends most trainings."""
 
     epochs: int = option(30, "passes over the training notes, at most", 1)

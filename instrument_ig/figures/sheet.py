@@ -1,6 +1,6 @@
 """Sheets to draw on and the way they are kept: PNG to look at, PDF to print, CSV to recompute."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,14 @@ def grid(count: int, columns: int, **options: Any):
     return figure, panels
 
 
-def save(figure: Figure, path: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+def save(
+    figure: Figure,
+    path: Path,
+    rows: Iterable[Mapping[str, Any]] = (),
+    kinds: Sequence[str] = ("png", "pdf"),
+) -> None:
     """Write path.png, path.pdf and, where the figure shows numbers, path.csv; close the figure."""
-    for kind in ("png", "pdf"):
+    for kind in kinds:
         target = path.with_name(f"{path.name}.{kind}")
         files.commit(target, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=150))
     plt.close(figure)

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from instrument_ig.figures.sheet import sheet
 
@@ -82,7 +83,7 @@ def box_plots(
 
 
 def training_curves(history: Rows) -> Figure:
-    """Draw loss and validation accuracy per epoch, one line per model; the kept epoch is marked."""
+    """Draw loss and accuracy per epoch, two lines per model; the kept epoch is marked."""
     spectrograms = _names(history, "spectrogram")
     figure, panels = sheet(2, len(spectrograms), width=4.2, height=2.6)
     for column, spectrogram in enumerate(spectrograms):
@@ -98,13 +99,16 @@ def training_curves(history: Rows) -> Figure:
             epochs = [row["epoch"] for row in rows]
             upper.plot(epochs, [row["train_loss"] for row in rows], colour, label=instrument)
             upper.plot(epochs, [row["valid_loss"] for row in rows], colour, linestyle=":")
-            lower.plot(epochs, [row["valid_accuracy"] for row in rows], colour)
+            lower.plot(epochs, [row["train_accuracy"] for row in rows], colour)
+            lower.plot(epochs, [row["valid_accuracy"] for row in rows], colour, linestyle=":")
             for row in rows:
                 if row["kept"]:
                     lower.plot(row["epoch"], row["valid_accuracy"], "o", color=colour, ms=4)
         upper.set_ylabel("loss (dotted: validation)")
-        lower.set_ylabel("validation accuracy")
+        lower.set_ylabel("accuracy (dotted: validation)")
         lower.set_xlabel("epoch")
+        for panel in (upper, lower):
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         lower.set_ylim(0, 1.02)
     panels[0, -1].legend(fontsize="x-small", ncols=2)
     return figure

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -65,6 +66,11 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write one JSON object, keys sorted; NaN is refused, since JSON has none."""
     text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False)
     commit(path, lambda file: file.write(text.encode() + b"\n"))
+
+
+def file_name(title: str) -> str:
+    """Return a title as a name that every file system takes."""
+    return re.sub(r"[^\w-]+", "_", title)
 
 
 def _umask() -> int:

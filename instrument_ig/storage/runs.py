@@ -24,12 +24,29 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     if path.exists():
-        return _reopen(path, settings)
+        return _reopen(folder, settings)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another --output_dir")
     manifest = {"settings": dict(settings), "digest": cache.digest(**settings), "finished": False}
     manifest |= _surroundings()
     files.write_record(path, manifest)
+    return manifest
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run folder.
+
+    Raises:
+      ValueError: it is not one.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: there is no {path}")
+    try:
+        manifest = json.loads(path.read_text())
+        manifest["settings"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the manifest of a run: {error}") from error
     return manifest
 
 
@@ -39,18 +56,15 @@ def update(folder: Path, **entries: Any) -> None:
     files.write_record(path, json.loads(path.read_text()) | entries)
 
 
-def _reopen(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text())
-        old = manifest["settings"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not the manifest of a run: {error}") from error
+def _reopen(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = read(folder)
+    old = manifest["settings"]
     new = json.loads(json.dumps(settings))
     changed = [name for name in old | new if old.get(name) != new.get(name)]
     if changed:
         name = changed[0]
         raise ValueError(
-            f"{path.parent} holds a run with --{name}={old.get(name)}, not {new.get(name)}: "
+            f"{folder} holds a run with --{name}={old.get(name)}, not {new.get(name)}: "
             "choose another --output_dir"
         )
     return manifest

@@ -1,0 +1,211 @@
+"""Name the instrument of sounds with a network trained by classify.py, and show where it listens.
+
+    python experiments/predict.py --run=RUN_FOLDER sound.wav [more sounds]
+
+For each sound: its most probable classes, averaged over windows of the trained length; which class
+leads when; and Grad-CAM over the spectrogram of the window that speaks most clearly for the first
+class. A PNG with integrated gradients beside it and a CSV of all windows go to
+RUN_FOLDER/predictions.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+from rich.text import Text
+
+from experiments import classifier, driver, sounds
+from experiments.classifier import FEATURES, Classifier
+from experiments.progress import console, progress
+from instrument_ig.audio.decode import BadAudio, decode
+from instrument_ig.audio.windows import window_starts, windows
+from instrument_ig.figures import sheet
+from instrument_ig.figures.sounds import prediction
+from instrument_ig.figures.terminal import terminal_heatmap
+from instrument_ig.types import Axis
+
+FLAGS = flags.FLAGS
+
+SILENT = 1e-4  # peak of a window that says nothing: the -80 dB of the spectrogram's floor
+LONG_S = 120.0  # sounds beyond this show progress
+TOGETHER = 64  # windows whose spectrograms are in memory at once
+BAR = 30  # characters of a probability of 1
+STRETCHES = 12  # of one leading class each, that are listed
+
+
+class Answer(NamedTuple):
+    """What a network says of a sound."""
+
+    starts_s: np.ndarray  # [W], of the windows
+    probabilities: np.ndarray  # [W, K]; NaN where the window is silent
+    mean: np.ndarray  # [K], over the windows that are not
+    clearest: int  # the window with the largest probability of the first class
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run", None, "run folder of classify.py")
+    flags.DEFINE_enum("features", None, list(FEATURES), "whose network; by default the run's first")
+    flags.DEFINE_float("hop_s", None, "seconds between windows; by default half of one", 0.01)
+    flags.DEFINE_integer("top", 5, "classes to name", lower_bound=1)
+    flags.DEFINE_integer("steps", 50, "path points of integrated gradients", lower_bound=1)
+    flags.DEFINE_string("output_dir", None, "for PNG and CSV; by default RUN_FOLDER/predictions")
+    flags.mark_flag_as_required("run")
+
+
+def ask(trained: Classifier, waveform: np.ndarray, hop_s: float, report=None) -> Answer:
+    """Classify a sound window by window.
+
+    Raises:
+      ValueError: it is silent.
+    """
+    audio = trained.audio
+    length = round(audio.duration_s * audio.sample_rate)
+    starts = window_starts(len(waveform), length, max(1, round(hop_s * audio.sample_rate)))
+    rows = []
+    for first in range(0, len(starts), TOGETHER):
+        cut = windows(waveform, starts[first : first + TOGETHER], length)
+        found = trained.probabilities(trained.images(cut))
+        rows.append(np.where(np.abs(cut).max(axis=1, keepdims=True) < SILENT, np.nan, found))
+        if report:
+            report(min(first + TOGETHER, len(starts)), len(starts))
+    probabilities = np.concatenate(rows)
+    if np.isnan(probabilities).all():
+        raise ValueError(f"silent: no sample reaches {SILENT:g} of full scale")
+    mean = np.nanmean(probabilities, axis=0)
+    clearest = int(np.nanargmax(probabilities[:, mean.argmax()]))
+    return Answer(starts / audio.sample_rate, probabilities, mean, clearest)
+
+
+def stretches(answer: Answer) -> Iterator[tuple[float, float, int]]:
+    """Yield (start, end, class) while one class leads; -1 where it is silent.
+
+    A window speaks for the time until the next one starts.
+    """
+    leading = np.where(
+        np.isnan(answer.probabilities[:, 0]), -1, np.nan_to_num(answer.probabilities).argmax(1)
+    )
+    changes = np.flatnonzero(np.diff(leading, prepend=leading[0] - 2))
+    ends = np.append(answer.starts_s[changes[1:]], np.inf)
+    for place, end in zip(changes, ends, strict=True):
+        yield answer.starts_s[place], end, int(leading[place])
+
+
+def predict(trained: Classifier, path: Path, target: Path) -> None:
+    """Answer for one sound, in the terminal and in files named `target`.
+
+    Raises:
+      ValueError: it cannot be read, or is silent.
+    """
+    audio = trained.audio
+    waveform = decode(path, audio.sample_rate)
+    hop_s = FLAGS.hop_s or audio.duration_s / 2
+    long = len(waveform) > LONG_S * audio.sample_rate
+    with progress(path.name) if long else contextlib.nullcontext() as report:
+        answer = ask(trained, waveform, hop_s, report)
+    first = int(answer.mean.argmax())
+    start_s = answer.starts_s[answer.clearest]
+    start = round(start_s * audio.sample_rate)
+    image = trained.images(
+        windows(waveform, np.array([start]), round(audio.duration_s * audio.sample_rate))
+    )[0]
+    explanation = trained.explain(image, first, FLAGS.steps)
+    axes = _shifted(trained.front_end.axes, start_s)
+    seconds = len(waveform) / audio.sample_rate
+    _print(trained, path, answer, seconds, image, explanation, axes)
+    _save(trained, path, answer, target, image, explanation, axes)
+    console.print(f"{target}.png\n")
+
+
+def _shifted(axes: tuple[Axis, Axis], start_s: float) -> tuple[Axis, Axis]:
+    """Return the axes of a window with time counted from the beginning of the sound."""
+    positions = tuple(start_s + position for position in axes[0].positions)
+    return axes[0]._replace(positions=positions), axes[1]
+
+
+def _print(trained, path, answer, seconds, image, explanation, axes):
+    count = len(answer.starts_s)
+    padded = ", padded with silence" if seconds < trained.audio.duration_s else ""
+    console.print(
+        f"[bold]{path}[/bold]: {seconds:.2f} s, {count} window{'s' * (count > 1)}{padded}"
+    )
+    width = max(map(len, trained.classes))
+    for index in np.argsort(-answer.mean)[: FLAGS.top]:
+        share = answer.mean[index]
+        console.print(f"  {trained.classes[index]:{width}} {share:6.1%} {'█' * round(BAR * share)}")
+    if count > 1:
+        parts = list(stretches(answer))
+        for start, end, index in parts[:STRETCHES]:
+            name = trained.classes[index] if index >= 0 else "(silent)"
+            console.print(f"  {start:7.1f} to {min(end, seconds):7.1f} s: {name}")
+        if len(parts) > STRETCHES:
+            console.print(f"  and {len(parts) - STRETCHES} more changes: see the CSV")
+    console.print(f"  where it hears {trained.classes[answer.mean.argmax()]} (Grad-CAM):")
+    for line in terminal_heatmap(image, explanation.grad_cam, axes):
+        console.print("  ", Text.from_ansi(line), sep="")
+
+
+def _save(trained, path, answer, target, image, explanation, axes):
+    top = np.argsort(-answer.mean)[: FLAGS.top]
+    best = trained.classes[top[0]]
+    figure = prediction(
+        f"{path.name}: {best}, {answer.mean[top[0]]:.1%}",
+        image,
+        {
+            f"Grad-CAM of {best}": explanation.grad_cam,
+            f"integrated gradients of {best}": explanation.integrated_gradients,
+        },
+        axes,
+        answer.starts_s + trained.audio.duration_s / 2,
+        {trained.classes[index]: answer.probabilities[:, index] for index in top},
+    )
+    sheet.save(figure, target, _rows(trained, answer), kinds=("png",))
+
+
+def _rows(trained, answer):
+    """Yield one row per window: where it is, and the probability of every class."""
+    for start_s, row in zip(answer.starts_s, answer.probabilities, strict=True):
+        silent = np.isnan(row[0])
+        yield {
+            "start_s": f"{start_s:.3f}",
+            "end_s": f"{start_s + trained.audio.duration_s:.3f}",
+            "silent": bool(silent),
+            **{
+                name: "" if silent else f"{value:.5f}"
+                for name, value in zip(trained.classes, row, strict=True)
+            },
+        }
+
+
+def targets(paths: list[Path], folder: Path) -> list[Path]:
+    """Name the results of each sound: by its stem, numbered where that is taken."""
+    names: list[str] = []
+    for path in paths:
+        names.append(path.stem if path.stem not in names else f"{path.stem}-{len(names) + 1}")
+    return [folder / name for name in names]
+
+
+def main(argv):
+    paths = [Path(name) for name in argv[1:]]
+    if not paths:
+        raise app.UsageError("name at least one sound")
+    folder = Path(FLAGS.run)
+    with sounds.refusing_bad_input():
+        trained = classifier.load(folder, FLAGS.features)
+    output = Path(FLAGS.output_dir) if FLAGS.output_dir else folder / "predictions"
+    refused = []
+    for path, target in zip(paths, targets(paths, output), strict=True):
+        try:
+            predict(trained, path, target)
+        except ValueError as error:
+            refused.append(str(error) if isinstance(error, BadAudio) else f"{path}: {error}")
+    if refused:
+        sys.exit("\n".join(f"predict.py: {reason}" for reason in refused))
+
+
+if __name__ == "__main__":
+    define_flags()
+    driver.launch(main)
