@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from instrument_ig.attribution.paths import Path
+from instrument_ig.attribution.quadrature import midpoint
 from instrument_ig.attribution.work_items import WorkItems, weighted_sums
 
 FIRST = 8  # points of the first round, those of the midpoint rule
-GROWTH = 4  # each further round adds one point for every so many
+GROWTH = 8  # each further round adds one point for every so many there are
 KEPT = 15  # gradients of a path that are kept apart until their weights are final
 SLOTS = KEPT + 1  # the last one sums all further gradients
 
@@ -83,7 +84,8 @@ def integrate(
     active, sums, again = np.arange(n), None, []
     steps, settled, weights = np.zeros(n, int), np.zeros(n, bool), np.ones((n, SLOTS), ends.dtype)
     points = Points(*np.zeros((5, n, 0), ends.dtype))
-    fresh = np.tile((np.arange(FIRST, dtype=ends.dtype) + 0.5) / FIRST, (n, 1))[:, :max_steps]
+    first = midpoint(min(FIRST, max_steps)).nodes.astype(ends.dtype)
+    fresh = np.tile(first, (n, 1))
     while len(active):
         points, new = _insert(points, fresh)
         once = np.where(points.number < KEPT, 1, points.counted)
@@ -99,7 +101,7 @@ def integrate(
         settled[active] = error <= allowed[active]
         missing = cell_weights(points.position) - points.counted
         stale = (points.number >= KEPT) & (missing != 0)
-        wanted = points.position.shape[1] // GROWTH
+        wanted = max(1, points.position.shape[1] // GROWTH)
         # A new point may make both its neighbours stale.
         spent = steps[active] + stale.sum(1) + 3 * wanted > max_steps
         stop = settled[active] | spent | ~np.isfinite(error)
@@ -108,7 +110,7 @@ def integrate(
         _keep_weights(weights, active[stop], points.of(stop))
 
         active, points = active[~stop], points.of(~stop)
-        fresh = _in_worst_gaps(points, gaps[~stop], max(1, wanted))
+        fresh = _in_worst_gaps(points, gaps[~stop], wanted)
         report(n - len(active))
     again = jax.tree.map(lambda *parts: np.concatenate(parts), *again)
     if len(again.row):
@@ -123,7 +125,7 @@ def cell_weights(position: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, "ro
 
 def gap_residuals(
     points: Points, ends: Float[np.ndarray, "rows 2"]
-) -> Float[np.ndarray, "rows n+1"]:
+) -> Float[np.ndarray, "rows gaps"]:
     """Return what the rule makes of the score's rise in each gap, less the rise itself.
 
     The first gap lies before the first point and the last one after the last. They sum to

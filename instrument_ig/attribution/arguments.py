@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
+from instrument_ig.attribution.programs import result_shape
 from instrument_ig.types import Score, Split
 
-Images = Float[Array, "..."] | Float[np.ndarray, "..."]
+Images = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]  # floats, checked below
 
 
 def checked_images(inputs: Images) -> Float[Array, "B ..."]:
@@ -18,7 +19,10 @@ def checked_images(inputs: Images) -> Float[Array, "B ..."]:
     Raises:
         ValueError: not a batch of floats, or a concrete value is not finite.
     """
-    return _finite("inputs", inputs, jnp.asarray(inputs))
+    array = jnp.asarray(inputs)
+    if array.ndim < 2 or not len(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"inputs: {array.dtype}{list(array.shape)}, not a batch of float images")
+    return _finite("inputs", inputs, array)
 
 
 def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float[Array, "R b ..."]:
@@ -44,7 +48,7 @@ def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float
 
 def whole(score: Score | Split) -> Score:
     """Return the function of one image that a `Split` was cut from, or `score` itself."""
-    return (lambda image: score.rest(score.prefix(image))) if isinstance(score, Split) else score
+    return jax.tree_util.Partial(_join, score) if isinstance(score, Split) else score
 
 
 def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
@@ -53,17 +57,29 @@ def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
     Raises:
         ValueError: it returns another shape or an integer.
     """
-    image = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-    out = jax.eval_shape(whole(score), image)
+    out = shape_of_one(whole(score), inputs)
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"score of one image {image.shape} returns {out}, not one real number")
+        raise ValueError(f"score of an image {inputs.shape[1:]} is {out}, not one real number")
 
 
-def checked_tolerance(tolerance: float | None, floor: float, max_steps: int) -> None:
-    """Refuse promises that cannot be kept.
+def checked_maps(values: Images, inputs: Float[Array, "B ..."]) -> None:
+    """Refuse maps that are not one per input and of its shape.
 
     Raises:
-        ValueError: `tolerance` is not in (0, 1), `floor` not positive or `max_steps` below 1.
+        ValueError: the shapes differ.
+    """
+    if values.shape != inputs.shape:
+        raise ValueError(f"values {values.shape}: not of the inputs' shape {inputs.shape}")
+
+
+def checked_numbers(
+    tolerance: float | None, floor: float, max_steps: int, chunk: int | None
+) -> None:
+    """Refuse numbers that mean nothing.
+
+    Raises:
+        ValueError: `tolerance` is not in (0, 1), `floor` not positive, `max_steps` or `chunk`
+            below 1.
     """
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance}: not in (0, 1)")
@@ -71,6 +87,8 @@ def checked_tolerance(tolerance: float | None, floor: float, max_steps: int) -> 
         raise ValueError(f"floor={floor}: not a positive score difference")
     if max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: at least 1")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk}: at least 1")
 
 
 def checked_tap(score: Any, inputs: Float[Array, "B ..."]) -> None:
@@ -84,14 +102,25 @@ def checked_tap(score: Any, inputs: Float[Array, "B ..."]) -> None:
     if inputs.ndim != 3:
         raise ValueError(f"inputs: class activation maps are for [B, T, F], not {inputs.shape}")
     checked_score(score, inputs)
-    tap = jax.eval_shape(score.prefix, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    tap = shape_of_one(score.prefix, inputs)
     if len(tap.shape) != 3:
         raise ValueError(f"score: the tap is {tap.shape}, not feature maps (t, f, C)")
 
 
+def shape_of_one(function: Any, inputs: Float[Array, "B ..."]) -> Any:
+    """Return shape and dtype of `function`, a score or a part of one, of one of the inputs."""
+    return result_shape(_evaluate, function, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+
+
 def _finite(name, given, array):
-    if array.ndim < 2 or not len(array) or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name}: {array.dtype}{list(array.shape)}, not a batch of float images")
     if not isinstance(array, jax.core.Tracer) and not np.isfinite(given).all():
         raise ValueError(f"{name}: {np.sum(~np.isfinite(given))} values are NaN or infinite")
     return array
+
+
+def _evaluate(score, image):
+    return score(image)
+
+
+def _join(split, image):
+    return split.rest(split.prefix(image))

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.per_input import map_each, without_completeness
 from instrument_ig.attribution.work_items import Report
-from instrument_ig.types import Attribution, Split
+from instrument_ig.types import Attribution, Score, Split
 
 
 def grad_cam(
-    score: Split,
+    score: Score | Split,
     inputs: arguments.Images,
     baselines: arguments.Images | None = None,
     *,

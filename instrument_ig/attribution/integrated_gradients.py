@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from instrument_ig.attribution import adaptive, arguments
 from instrument_ig.attribution.paths import Path, Paths, Space, lay_paths, to_maps
+from instrument_ig.attribution.programs import is_traced
 from instrument_ig.attribution.quadrature import Quadrature, quadrature
 from instrument_ig.attribution.work_items import (
     Report,
     WorkItems,
     available_memory,
-    is_traced,
     n_rows,
     weighted_sums,
 )
@@ -34,6 +34,7 @@ def integrated_gradients(
     inputs: arguments.Images,
     baselines: arguments.Images,
     *,
+    key: Array | None = None,
     params: Any = None,
     at: Space = "input",
     steps: int = 50,
@@ -62,6 +63,7 @@ def integrated_gradients(
         inputs: images [B, T, F], or any shape [B, ...]. The result follows their dtype.
         baselines: one image [T, F] for all, one each [B, T, F], or several [R, B, T, F], over which
             the maps are averaged (expected gradients).
+        key: not used; nothing is drawn.
         params: stacked parameters, pytree of [M, ...], of a score of (params, image), or a `Split`
             of two such functions: M models in one call, results [M, B, ...].
         at: where a `Split` is explained. "input": its prefix is affine; it and its transpose run
@@ -96,9 +98,10 @@ def integrated_gradients(
         Erion et al., Improving performance of deep learning models with axiomatic attribution
         priors and expected gradients, 2021.
     """
+    del key
     inputs = arguments.checked_images(inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
-    arguments.checked_tolerance(tolerance, floor, max_steps)
+    arguments.checked_numbers(tolerance, floor, max_steps, chunk)
     models = [score] if params is None else _bind_each(score, params)
     memory = available_memory() if memory is None else memory
     plan = Plan(at, quadrature(rule, steps), tolerance, max_steps, floor, memory, chunk)
@@ -134,6 +137,8 @@ def _bind_each(score, params):
 def _explain(score, inputs, baselines, plan, report):
     """Explain inputs in groups of equal size; the last is filled up with its last input."""
     if is_traced((inputs, baselines, score)):
+        if plan.tolerance is not None:
+            raise ValueError(f"tolerance={plan.tolerance}: under jit or vmap, pass steps instead")
         return _explain_group(score, inputs, baselines, plan, report)
     b = len(inputs)
     size = _group_size(score, inputs, len(baselines), plan)
@@ -148,10 +153,9 @@ def _explain(score, inputs, baselines, plan, report):
 
 def _group_size(score, inputs, r, plan):
     """Return into how many inputs a batch is cut, so that a group's arrays fit its share."""
-    image = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-    point = jax.eval_shape(score.prefix, image) if isinstance(score, Split) else image
+    point = arguments.shape_of_one(score.prefix, inputs) if isinstance(score, Split) else inputs[0]
     sums = 1 if plan.tolerance is None else adaptive.SLOTS
-    row = 2 * image.size + (2 + sums) * point.size
+    row = 2 * inputs[0].size + (2 + sums) * point.size
     bytes_per_path = row * max(4, inputs.dtype.itemsize)
     paths = min(GROUP, plan.memory // GROUP_SHARE // bytes_per_path)
     n_groups = -(-len(inputs) // max(1, paths // r))
@@ -162,10 +166,9 @@ def _explain_group(score, inputs, baselines, plan, report):
     shape = len(inputs), len(baselines)
     options = {"memory": plan.memory, "chunk": plan.chunk}
     paths = lay_paths(score, inputs, baselines, plan.at)
-    ends = _end_scores(paths, options)
+    ends = _end_scores(paths, options).astype(paths.points.delta.dtype)
     difference = (ends[:, 1] - ends[:, 0]).reshape(shape).mean(1)
-    tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
-    allowed = tolerance * abs(difference).clip(plan.floor)
+    allowed = (plan.tolerance or TOLERANCE) * abs(difference).clip(plan.floor)
     count = lambda rows: report(rows // shape[1])
     if plan.tolerance is None:
         integrals = _fixed(paths, plan.rule, count, options)
@@ -189,8 +192,8 @@ def _explain_group(score, inputs, baselines, plan, report):
     return Attribution(maps.astype(inputs.dtype), residual.astype(inputs.dtype), steps, converged)
 
 
-def _end_scores(paths: Paths, options) -> Float[Array, "rows 2"]:
-    """Return the scores where each path starts and ends."""
+def _end_scores(paths: Paths, options):
+    """Return the scores where each path starts and ends, [rows, 2]."""
     rows = np.repeat(np.arange(n_rows(paths.points)), 2)
     alpha = np.tile(np.array([0, 1], paths.points.delta.dtype), n_rows(paths.points))
     ends = WorkItems(rows, alpha, alpha, rows)

@@ -6,7 +6,6 @@ prefix(x), and the gradient in image space is the prefix's constant transposed J
 the gradient behind it. So prefix and transpose run once per path and not once per path point.
 """
 
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from instrument_ig.attribution import work_items
+from instrument_ig.attribution.programs import call, is_traced
 from instrument_ig.types import Split
 
 Space = Literal["input", "tap"]
@@ -60,11 +59,10 @@ def lay_paths(
         if at == "tap":
             raise ValueError("at='tap' needs a Split at that tap, not a plain score")
         return Paths(images, images, score, None)
-    prefix = work_items.Score.of(score.prefix)
-    points = _through(prefix.static, prefix.arrays, images)
+    points = call(_through, score.prefix, images)
     if at == "tap":
         return Paths(images, points, score.rest, None)
-    _check_affine(prefix, images, points)
+    _check_affine(score.prefix, images, points)
     return Paths(images, points, score.rest, score.prefix)
 
 
@@ -72,8 +70,7 @@ def to_maps(paths: Paths, integrals: Float[Array, "rows ..."]) -> Float[Array, "
     """Turn each path's integral of the gradient into its map: pull back, times the difference."""
     if paths.prefix is None:
         return paths.points.delta * integrals
-    prefix = work_items.Score.of(paths.prefix)
-    return _pull_back(prefix.static, prefix.arrays, paths.images, integrals)
+    return call(_pull_back, paths.prefix, paths.images, integrals)
 
 
 @jax.jit
@@ -83,30 +80,27 @@ def _path(inputs, baselines):
     return _difference(spread(jnp.swapaxes(baselines, 0, 1)), spread(inputs[:, None]))
 
 
-@partial(jax.jit, static_argnums=0)
-def _through(static, arrays, images):
-    prefix = jax.vmap(work_items.Score(static, arrays).whole())
-    return _difference(prefix(images.start), prefix(images.at(jnp.ones((), images.delta.dtype))))
+def _through(prefix, images):
+    end = images.at(jnp.ones((), images.delta.dtype))
+    return _difference(jax.vmap(prefix)(images.start), jax.vmap(prefix)(end))
 
 
 def _difference(start, end):
-    precise = jnp.promote_types(start.dtype, jnp.float32)
+    precise = np.promote_types(start.dtype, np.float32)
     return Path(start, end.astype(precise) - start.astype(precise))
 
 
-@partial(jax.jit, static_argnums=0)
-def _pull_back(static, arrays, images, integrals):
-    prefix = work_items.Score(static, arrays).whole()
+def _pull_back(prefix, images, integrals):
     pull = lambda image, integral: jax.vjp(prefix, image)[1](integral)[0]
     return images.delta * jax.vmap(pull)(images.start, integrals.astype(images.start.dtype))
 
 
 def _check_affine(prefix, images, points):
     """Refuse a prefix that bends: its value half-way along a path is off the straight line."""
-    if work_items.is_traced((prefix.arrays, images)):
+    if is_traced((prefix, images)):
         return
     half = jax.tree.map(lambda leaf: leaf[:1], images)
-    there = _through(prefix.static, prefix.arrays, half._replace(delta=half.delta / 2)).delta
+    there = call(_through, prefix, half._replace(delta=half.delta / 2)).delta
     off = float(jnp.max(jnp.abs(there - points.delta[:1] / 2)))
     size = float(jnp.max(jnp.abs(points.start[:1])) + jnp.max(jnp.abs(points.delta[:1])))
     if off > np.sqrt(jnp.finfo(images.start.dtype).eps) * size:  # rounding is near eps * size

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from instrument_ig.attribution.programs import Parts, is_traced, result_shape
+
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
 CPU_CHUNK = 4  # activations of more images leave the cache
@@ -35,34 +37,6 @@ class WorkItems(NamedTuple):
     point: Any  # pytree of arrays [N, ...]
     weight: Float[np.ndarray, " N"] | Float[Array, " N"]
     slot: Int[np.ndarray, " N"] | Int[Array, " N"]
-
-
-class Score(NamedTuple):
-    """A score in two parts: what a program is compiled for, and arrays it is called with.
-
-    A score that is a pytree (`jax.tree_util.Partial`, a module) carries its parameters as
-    arrays, so that scores of equal shape share one program; in a plain closure they are constants.
-    """
-
-    static: tuple
-    arrays: tuple
-
-    @classmethod
-    def of(cls, score):
-        """Part the leaves of `score`."""
-        leaves, structure = jax.tree.flatten(score)
-        is_array = tuple(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
-        parts = list(zip(leaves, is_array, strict=True))
-        return cls(
-            (structure, is_array, tuple(leaf for leaf, array in parts if not array)),
-            tuple(leaf for leaf, array in parts if array),
-        )
-
-    def whole(self):
-        """Put the leaves together again."""
-        structure, is_array, others = self.static
-        arrays, others = iter(self.arrays), iter(others)
-        return structure.unflatten([next(arrays if array else others) for array in is_array])
 
 
 def weighted_sums(
@@ -101,18 +75,18 @@ def weighted_sums(
         one `lax.scan` over chunks; otherwise separate calls of one program, because XLA's CPU
         compiler runs the input gradients of convolutions inside a loop ten times slower.
     """
-    score = Score.of(score)
     if sums is None:
         sums = _zeros(function, score, data, items, slots or n_rows(data))
-    if is_traced((score.arrays, data, items, sums)):
+    if is_traced((score, data, items, sums)):
         return _scan(function, score, data, items, sums, chunk or preferred_chunk())
     if chunk is None:
         chunk = fitting_chunk(function, score, data, items, sums, memory)
+    parts = Parts.of(score)
     n, records = len(items.row), []
     for start in range(0, n, chunk):
         part = jax.tree.map(lambda leaf, at=start: leaf[at : at + chunk], items)
         part = _pad(part, chunk)
-        sums, record = _advance(function, score.static, score.arrays, data, part, sums)
+        sums, record = _advance(function, *parts, data, part, sums)
         records.append(record)
         jax.block_until_ready(records[-IN_FLIGHT:][0])
         if report:
@@ -131,7 +105,7 @@ def available_memory() -> int:
     return int(stats.get("bytes_limit", CPU_MEMORY / DEVICE_SHARE) * DEVICE_SHARE)
 
 
-def fitting_chunk(function, score: Score, data, items, sums, memory: int | None = None) -> int:
+def fitting_chunk(function, score, data, items, sums, memory: int | None = None) -> int:
     """Return the largest chunk, the preferred one or less, whose program fits in `memory`.
 
     The program's arguments, results and temporary arrays count, as XLA's buffer assignment has
@@ -140,21 +114,23 @@ def fitting_chunk(function, score: Score, data, items, sums, memory: int | None 
     Raises:
         ValueError: not even one item at a time fits.
     """
-    shapes = jax.eval_shape(lambda *trees: trees, score.arrays, data, items, sums)
+    static, arrays = Parts.of(score)
+    item = jax.tree.map(lambda leaf: leaf[0], items)
+    shapes = jax.eval_shape(lambda *trees: trees, arrays, data, item, sums)
     leaves, structure = jax.tree.flatten(shapes)
     bucket = 1
     while bucket < min(len(items.row), preferred_chunk()):
         bucket *= BUCKET
     memory = available_memory() if memory is None else memory
-    return _fitting_chunk(function, score.static, tuple(leaves), structure, bucket, memory)
+    return _fitting_chunk(function, static, tuple(leaves), structure, bucket, memory)
 
 
 @lru_cache(maxsize=256)
 def _fitting_chunk(function, static, leaves, structure, chunk, memory):
-    arrays, data, items, sums = structure.unflatten(leaves)
+    arrays, data, item, sums = structure.unflatten(leaves)
     while True:
-        resize = lambda leaf, size=chunk: leaf.update(shape=(size, *leaf.shape[1:]))
-        part = jax.tree.map(resize, items)
+        repeat = lambda leaf, size=chunk: leaf.update(shape=(size, *leaf.shape))
+        part = jax.tree.map(repeat, item)
         need = program_memory(_advance.lower(function, static, arrays, data, part, sums).compile())
         if need <= memory:
             return chunk
@@ -172,12 +148,6 @@ def program_memory(program: jax.stages.Compiled) -> int:
         + size.temp_size_in_bytes
         - size.alias_size_in_bytes
     )
-
-
-def is_traced(tree: Any) -> bool:
-    """Say whether `tree` holds traced arrays or the caller itself is being traced."""
-    leaves = [*jax.tree.leaves(tree), jnp.zeros(())]
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def n_rows(tree: Any) -> int:
@@ -201,7 +171,7 @@ def _step(function, score, data, items, sums):
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 def _advance(function, static, arrays, data, items, sums):
-    return _step(function, Score(static, arrays).whole(), data, items, sums)
+    return _step(function, Parts(static, arrays).whole(), data, items, sums)
 
 
 def _scan(function, score, data, items, sums, chunk):
@@ -210,18 +180,16 @@ def _scan(function, score, data, items, sums, chunk):
     chunk = min(chunk, n)
     padded = _pad(items, -(-n // chunk) * chunk)
     chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), padded)
-    step = lambda sums, part: _step(function, score.whole(), data, part, sums)
+    step = lambda sums, part: _step(function, score, data, part, sums)
     sums, records = lax.scan(step, sums, chunks)
     return sums, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], records)
 
 
 def _zeros(function, score, data, items, slots):
     """Return empty sums: the contributions' shapes, in single precision at least."""
-    evaluate = lambda score, data, point: function(
-        score.whole(), *jax.tree.map(lambda leaf: leaf[0], (data, point))
-    )[0]
-    ones = jax.eval_shape(partial(evaluate, score), data, items.point)
-    zeros = lambda one: jnp.zeros((slots, *one.shape), jnp.promote_types(one.dtype, jnp.float32))
+    row, point = jax.tree.map(lambda leaf: leaf[0], (data, items.point))
+    ones = result_shape(function, score, row, point)[0]
+    zeros = lambda one: jnp.zeros((slots, *one.shape), np.promote_types(one.dtype, np.float32))
     return jax.tree.map(zeros, ones)
 
 

@@ -1,0 +1,20 @@
+"""Completeness: how much of the score difference a map fails to share out."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from instrument_ig.types import Attribution
+
+
+def relative_residual(attribution: Attribution, floor: float = 0.01) -> Float[Array, " B"]:
+    """Return abs(residual) / max(abs(score difference), floor) of each map.
+
+    Args:
+        attribution: maps; their sums less their residuals are the score differences.
+        floor: as for `integrated_gradients`.
+
+    Numerics: NaN for maps that do not claim completeness.
+    """
+    sums = attribution.values.reshape(len(attribution.values), -1).sum(1)
+    difference = sums - attribution.residual
+    return jnp.abs(attribution.residual) / jnp.maximum(jnp.abs(difference), floor)

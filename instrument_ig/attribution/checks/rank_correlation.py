@@ -1,0 +1,54 @@
+"""Spearman's correlation between maps: do they put the cells in the same order?
+
+Checked against SciPy in tests/attribution/test_checks.py.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from instrument_ig.attribution.arguments import Images
+
+
+def rank_correlation(maps: Images, others: Images) -> Float[Array, " B"]:
+    """Correlate the ranks of each map's cells with those of its counterpart; ties share a rank.
+
+    Args:
+        maps: [B, ...].
+        others: [B, ...], as many cells each.
+
+    Numerics: NaN where a map is constant, for it has no order.
+    Cost: two sorts of the cells per map.
+    """
+    ranks, other = _ranks(maps), _ranks(others)
+    size = jnp.sqrt(jnp.square(ranks).sum(1) * jnp.square(other).sum(1))
+    return (ranks * other).sum(1) / size
+
+
+def dependence(maps: Images) -> Float[Array, " B"]:
+    """Return the mean rank correlation between maps of one input from different baselines.
+
+    1: the maps agree whatever the baseline; 0: they have nothing in common.
+
+    Args:
+        maps: [R, B, ...], one set of maps per baseline.
+
+    Raises:
+        ValueError: fewer than two baselines.
+    """
+    r = len(maps)
+    if r < 2:
+        raise ValueError(f"maps {maps.shape}: a comparison needs at least two baselines")
+    pairs = [(i, j) for i in range(r) for j in range(i)]
+    return jnp.stack([rank_correlation(maps[i], maps[j]) for i, j in pairs]).mean(0)
+
+
+@jax.jit
+@jax.vmap
+def _ranks(values):
+    """Ranks of all cells with mean 0; equal cells share the mean of theirs."""
+    values = values.reshape(-1)
+    ordered = jnp.sort(values)
+    first = jnp.searchsorted(ordered, values, side="left")
+    last = jnp.searchsorted(ordered, values, side="right") - 1
+    return (first + last - (values.size - 1)).astype(values.dtype) / 2

@@ -1,0 +1,67 @@
+"""Grad-CAM++: Grad-CAM with weights that do not fade when an object appears more than once.
+
+Checked by hand in tests/attribution/test_grad_cams.py.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from instrument_ig.attribution import arguments
+from instrument_ig.attribution.grad_cam import upsample
+from instrument_ig.attribution.per_input import map_each, without_completeness
+from instrument_ig.attribution.work_items import Report
+from instrument_ig.types import Attribution, Score, Split
+
+
+def grad_cam_plus_plus(
+    score: Score | Split,
+    inputs: arguments.Images,
+    baselines: arguments.Images | None = None,
+    *,
+    key: Array | None = None,
+    memory: int | None = None,
+    chunk: int | None = None,
+    report: Report = None,
+) -> Attribution:
+    """Weight a tap's feature maps by their rectified gradients, each position by its own share.
+
+    For the score exp(S) the paper's derivatives are powers of g = dS / dA: with
+    a = g^2 / (2 g^2 + g^3 sum over positions of A_c), w_c = sum over positions of a relu(g), and
+    the map is relu(sum_c w_c A_c), interpolated bilinearly to the axes of the input. The paper's
+    factor exp(S), one number per image, is left out.
+
+    Args:
+        score: a `Split` at the tap; `prefix` maps an image [T, F] to [t, f, C].
+        inputs: images [B, T, F].
+        baselines: not used; Grad-CAM++ has none.
+        key: not used; nothing is drawn.
+        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
+        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
+        report: called with (images done, images in all).
+
+    Returns:
+        Values [B, T, F] in arbitrary units; residual NaN and converged False, for they do not
+        share out the score.
+
+    Raises:
+        ValueError: `score` is no `Split`, or its tap is no stack of maps [t, f, C].
+
+    Numerics: where g is zero so is its share; a zero denominator elsewhere gives share 0.
+    Cost: one forward and one backward pass behind the tap per image.
+    References: Chattopadhay, Sarkar, Howlader, Balasubramanian, Grad-CAM++, 2018, eq. 5, 6, 19.
+    """
+    del baselines, key
+    inputs = arguments.checked_images(inputs)
+    arguments.checked_tap(score, inputs)
+    maps = map_each(_map, score, inputs, memory=memory, chunk=chunk, report=report)
+    return without_completeness(maps, steps=1)
+
+
+def _map(score, image, _):
+    maps = score.prefix(image)
+    slope = jax.grad(score.rest)(maps)
+    denominator = 2 * slope**2 + slope**3 * maps.sum((0, 1), keepdims=True)
+    share = jnp.where(denominator == 0, 0, slope**2 / jnp.where(denominator == 0, 1, denominator))
+    weights = (share * jax.nn.relu(slope)).sum((0, 1))
+    return upsample(jax.nn.relu(maps @ weights), image.shape), ()

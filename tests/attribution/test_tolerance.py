@@ -1,0 +1,169 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from instrument_ig.attribution import adaptive, integrated_gradients
+
+T = F = 16
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Two convolutions, two max-poolings and two dense layers: as bent as a real one, but small."""
+    rng = np.random.default_rng(1)
+    shapes = {"one": (3, 3, 1, 4), "two": (3, 3, 4, 6), "hidden": (96, 24), "out": (24,)}
+    scales = {"one": 0.6, "two": 0.4, "hidden": 0.2, "out": 0.4}
+    weights = {
+        name: jnp.asarray(scales[name] * rng.normal(size=shape), jnp.float32)
+        for name, shape in shapes.items()
+    }
+    dimensions = ("NHWC", "HWIO", "NHWC")
+
+    def block(x, kernel):
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
+        return lax.reduce_window(
+            jax.nn.relu(x), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+        )
+
+    def score(weights, image):
+        x = block(block(image[None, ..., None], weights["one"]), weights["two"])
+        x = jax.nn.relu(jnp.dot(x.reshape(-1), weights["hidden"]) - 0.3)
+        return jnp.dot(x, weights["out"])
+
+    return jax.tree_util.Partial(score, weights)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(2).normal(size=(200, T, F)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference(network, images):
+    """The integral of the slope along each path by 4096 midpoints."""
+    alpha = (np.arange(4096, dtype=np.float32) + 0.5) / 4096
+
+    @jax.jit
+    def integral(image):
+        slope = lambda a: jax.jvp(network, (a * image,), (image,))[1]
+        return jax.vmap(slope)(alpha).mean()
+
+    return np.array([integral(image) for image in images])
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.1])
+def test_the_tolerance_is_honoured(network, images, reference, tolerance):
+    zero = np.zeros((T, F), np.float32)
+    maps = integrated_gradients(network, images, zero, tolerance=tolerance)
+    difference = np.asarray(jax.vmap(network)(images) - network(zero))
+    scale = np.maximum(np.abs(difference), 0.01)
+    sums = np.asarray(maps.values).sum((1, 2))
+    assert maps.converged.all()
+    # The reference has an error of its own, its distance from the score difference, which it
+    # approaches without being told.
+    off = np.abs(reference - difference)
+    assert (off <= 0.2 * tolerance * scale).all(), (off / scale).max()
+    assert (np.abs(sums - reference) <= tolerance * scale + off).all()
+    assert len(np.unique(maps.steps)) > 1  # every map has its own number of points
+    assert maps.steps.mean() < 20  # equal steps would need hundreds for the worst
+
+
+def test_maps_are_as_good_as_by_equal_points_in_equal_number(network, images):
+    """Points in the worst gaps must not make the map itself worse than the midpoint rule's."""
+    images = images[:20]
+    zero = np.zeros((T, F), np.float32)
+    exact = integrated_gradients(network, images, zero, steps=1000, rule="midpoint").values
+    found = integrated_gradients(network, images, zero, tolerance=0.01)
+    mean_steps = int(np.ceil(found.steps.mean()))
+    equal = integrated_gradients(network, images, zero, steps=mean_steps, rule="midpoint")
+    error = lambda maps: (np.abs(maps - exact).sum((1, 2)) / np.abs(exact).sum((1, 2))).mean()
+    assert error(found.values) < 1.2 * error(equal.values)
+    assert error(found.values) < 0.2
+
+
+def test_a_map_that_needs_more_than_it_may_says_so(network, images):
+    zero = np.zeros((T, F), np.float32)
+    maps = integrated_gradients(network, images[:10], zero, tolerance=1e-5, max_steps=40)
+    assert not maps.converged.any()
+    assert (maps.steps <= 40).all()
+    assert (maps.steps > 20).all()
+    few = integrated_gradients(network, images[:10], zero, tolerance=1e-5, max_steps=3)
+    assert (few.steps == 3).all()
+
+
+def test_neighbours_do_not_matter(network, images):
+    """A hard map beside an easy one; the floor is absolute, not relative to the batch."""
+    zero = np.zeros((T, F), np.float32)
+    pair = np.stack([images[0], 1e-3 * images[1]])
+    both = integrated_gradients(network, pair, zero, tolerance=0.003)
+    for image, steps, values in zip(pair, both.steps, both.values, strict=True):
+        alone = integrated_gradients(network, image[None], zero, tolerance=0.003)
+        assert alone.steps[0] == steps
+        np.testing.assert_allclose(alone.values[0], values, atol=1e-6)  # other batch, same points
+
+
+def test_a_step_function_is_found_by_bisection():
+    """One bend far out on the path: the points must gather around it."""
+    bend = 0.7
+    score = lambda image: jax.nn.relu(image.sum() - bend) * 10
+    image = np.full((1, 2, 2), 0.25, np.float32)
+    maps = integrated_gradients(score, image, np.zeros((2, 2)), tolerance=1e-4)
+    assert maps.converged.all()
+    assert maps.steps[0] < 40  # equal steps would take thousands
+    np.testing.assert_allclose(maps.values, 10 * (1 - bend) / 4, rtol=1e-4)
+
+
+def test_smooth_scores_need_no_more_than_the_first_points():
+    score = lambda image: jnp.tanh(image).sum()
+    image = np.full((3, 2, 2), 0.5, np.float32)
+    maps = integrated_gradients(score, image, np.zeros((2, 2)), tolerance=0.01)
+    assert (maps.steps == adaptive.FIRST).all()
+
+
+def points_at(position, score, slope):
+    shape = position.shape
+    return adaptive.Points(
+        position, score(position), slope(position), np.zeros(shape), np.zeros(shape)
+    )
+
+
+def test_cells_share_out_the_path(rng):
+    position = np.sort(rng.uniform(size=(3, 9)), axis=1)
+    weights = adaptive.cell_weights(position)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
+    edges = np.concatenate([np.zeros((3, 1)), np.cumsum(weights, 1)], 1)
+    assert (edges[:, :-1] <= position).all()
+    assert (position <= edges[:, 1:]).all()
+
+
+def test_gap_residuals_sum_to_the_residual_of_the_rule(rng):
+    position = np.sort(rng.uniform(size=(3, 9)), axis=1)
+    points = points_at(position, np.exp, np.exp)
+    gaps = adaptive.gap_residuals(points, np.tile([1.0, np.e], (3, 1)))
+    assert gaps.shape == (3, 10)
+    rule = (adaptive.cell_weights(position) * np.exp(position)).sum(1)
+    np.testing.assert_allclose(gaps.sum(1), rule - (np.e - 1), atol=1e-12)
+    # Straight parts have none: a gap's residual is local.
+    bend = lambda x: np.maximum(x - 0.5, 0)
+    kinked = points_at(position, bend, lambda x: (x > 0.5).astype(float))
+    gaps = adaptive.gap_residuals(kinked, np.tile([0.0, 0.5], (3, 1)))
+    crossed = np.pad(position > 0.5, ((0, 0), (1, 1)), constant_values=((0, 0), (False, True)))
+    around = crossed[:, 1:] != crossed[:, :-1]
+    assert (np.abs(gaps[~around]) < 1e-12).all()
+    assert (np.abs(gaps[around]) > 1e-6).all()
+
+
+@pytest.mark.parametrize("kept", [0, 4, 15])
+def test_kept_and_summed_gradients_give_the_same_integral(network, images, monkeypatch, kept):
+    """Whatever is kept, the integral is the sum of final weights times gradients."""
+    zero = np.zeros((T, F), np.float32)
+    options = {"tolerance": 0.003, "max_steps": 2000}
+    expected = integrated_gradients(network, images[:6], zero, **options)
+    monkeypatch.setattr(adaptive, "KEPT", kept)
+    monkeypatch.setattr(adaptive, "SLOTS", kept + 1)
+    found = integrated_gradients(network, images[:6], zero, **options)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)  # order of addition
+    assert (found.steps >= expected.steps).all()
+    assert found.steps.sum() > expected.steps.sum() or kept == 15
