@@ -90,6 +90,7 @@ def train(
     for name, examples in (("training", training), ("validation", validation)):
         if not (examples.weights > 0).any():
             raise ValueError(f"no {name} examples among {len(examples.weights)}")
+    training, validation = jax.device_put((training, validation))
     epochs = len(state.history.valid_loss)
     while state.epoch < epochs and not _is_stale(state, patience):
         state = run_epoch(
