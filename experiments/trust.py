@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from instrument_ig.attribution import checks
 from instrument_ig.attribution.checks.insertion_deletion import Curves
@@ -89,7 +88,7 @@ def _rows(found, notes):
             yield {"note": note, "check": name, "of": what, "value": value}
 
 
-def draw(found: Sequence[Checked]) -> Figure:
+def draw(found: Sequence[Checked]):
     """Draw the checks of several models together."""
     together = lambda part: np.concatenate([np.asarray(one) for one in part])
     first = next(iter(found[0].curves.values()))

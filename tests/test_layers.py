@@ -31,7 +31,7 @@ WITHIN_A_LEVEL = {("audio", "storage"), ("spectrograms", "storage"), ("spectrogr
 DOORS = {
     "flax": {"models"},
     "optax": {"training"},
-    "ott": {"metrics"},
+    "ott": {"metrics", "experiments"},  # experiments: the benchmark's reference
     "librosa": {"audio", "spectrograms", "experiments"},  # experiments: the benchmark's reference
     "sklearn": {"classical", "audio", "figures"},
     "matplotlib": {"figures"},

@@ -60,7 +60,7 @@ def _reopen(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     manifest = read(folder)
     old = manifest["settings"]
     new = json.loads(json.dumps(settings))
-    changed = [name for name in old | new if old.get(name) != new.get(name)]
+    changed = [name for name in new | old if old.get(name) != new.get(name)]
     if changed:
         name = changed[0]
         raise ValueError(
