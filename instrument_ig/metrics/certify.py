@@ -173,7 +173,7 @@ def certify(
     q: Cells,
     ground: Ground,
     *,
-    tolerance: float,
+    tolerance: float | Float[Array, ""],
     iterations: Int[Array, "*batch"],
 ) -> Solution:
     """Make the best of a solver's potential and flow: an interval and what proves it.

@@ -151,7 +151,7 @@ def solve_many(
     return Transport(*map(jnp.asarray, found))
 
 
-@partial(jax.jit, static_argnames=("ground", "tolerance"))
+@partial(jax.jit, static_argnames="ground")
 def _transports(p, q, iterations, *, ground, tolerance):
     one = lambda p, q: _certified(p, q, ground, iterations, tolerance).transport
     return jax.vmap(one)(p, q)

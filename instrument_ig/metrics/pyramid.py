@@ -11,6 +11,7 @@ Checked against the divergence in float64 NumPy in tests/metrics/test_pyramid.py
 
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 from instrument_ig.metrics.graph import (
     AXES,
@@ -45,7 +46,7 @@ def _halved(along: AxisCost) -> AxisCost:
     return along._replace(bins=bins, edge=along.edge * 2)
 
 
-def coarsen(nodes: Nodes, fine: Ground, coarse: Ground) -> Nodes:
+def coarsen(nodes: Nodes, fine: Ground, coarse: Ground) -> Float[Array, "*batch _ _"]:
     """Sum over blocks."""
     for axis in _halved_axes(fine, coarse):
         first, second = _pairs(nodes, axis)
@@ -53,7 +54,7 @@ def coarsen(nodes: Nodes, fine: Ground, coarse: Ground) -> Nodes:
     return nodes
 
 
-def refine_potential(potential: Nodes, fine: Ground, coarse: Ground) -> Nodes:
+def refine_potential(potential: Nodes, fine: Ground, coarse: Ground) -> Float[Array, "*batch _ _"]:
     """Interpolate linearly between the centres of blocks."""
     for axis in _halved_axes(fine, coarse):
         ends = "wrap" if fine[axis].kind == "circular" else "edge"
@@ -140,7 +141,7 @@ def _level_out_blocks(excess, fine, coarse):
         flow[axis] = _interleaved(across, jnp.zeros_like(across), axis)
         mean = (first + second) / 2
         excess = _interleaved(mean, mean, axis)
-    return _fold(flow, fine)
+    return _fold(tuple(flow), fine)
 
 
 def _halved_axes(fine, coarse):
