@@ -16,6 +16,7 @@ from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 
+from experiments.benchmarks import emd
 from experiments.benchmarks.stopwatch import Timing, peak_memory, time_call, time_calls
 from instrument_ig.metrics import (
     pairwise_difference_mean,
@@ -189,4 +190,5 @@ ROWS = {
     "growth": measure_growth,
     "sinkhorn_iteration": measure_sinkhorn_iteration,
     "sinkhorn_batch": measure_sinkhorn_batch,
+    **emd.ROWS,
 }

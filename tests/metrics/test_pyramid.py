@@ -14,10 +14,10 @@ CASES = {
     "ring": ((21, 12), (LINEAR, CIRCULAR)),
     "odd ring": ((6, 7), (LINEAR, CIRCULAR)),
     "star": ((11, 4), (LINEAR, CATEGORICAL)),
-    "two rings": ((10, 14), (CIRCULAR, CIRCULAR)),
     "one bin": ((1, 17), (LINEAR, LINEAR)),
     "one cell": ((1, 1), (LINEAR, CIRCULAR)),
 }
+completed = jax.jit(complete, static_argnames="ground")
 cases = pytest.mark.parametrize(("shape", "axes"), CASES.values(), ids=CASES)
 
 
@@ -69,7 +69,7 @@ def test_completing_carries_all_of_it(shape, axes, rng):
     ground = ground_cost(shape, axes)
     leftover = rng.standard_normal(shape)
     leftover = with_hubs(jnp.asarray(leftover - leftover.mean(), jnp.float32), ground)
-    flow = jax.jit(complete, static_argnames="ground")(leftover, ground)
+    flow = completed(leftover, ground)
     # float32 sums of up to 286 numbers of order 1, level by level
     np.testing.assert_allclose(divergence(flow, ground), leftover, atol=2e-5)
 
@@ -79,7 +79,7 @@ def test_completing_neighbours_costs_little():
     leftover = np.zeros((64, 64), np.float32)
     leftover[1::4, 1::4], leftover[1::4, 2::4] = 1, -1  # 256 times, over the border of a block
     cost = sum(
-        float(jnp.sum(part)) for part in flow_cost(complete(jnp.asarray(leftover), ground), ground)
+        float(jnp.sum(part)) for part in flow_cost(completed(jnp.asarray(leftover), ground), ground)
     )
     # each to its neighbour costs 256 / 63, once round the image 64 times as much
     assert 256 / 63 * 0.999 < cost < 6 * 256 / 63
@@ -95,7 +95,7 @@ def test_a_refined_flow_leaves_only_what_blocks_can_settle(shape, axes, rng):
     excess = with_hubs(jnp.asarray(excess - excess.mean(), jnp.float32), ground)
     blocks = coarsen(excess, fine, coarse)
     np.testing.assert_allclose(jnp.sum(blocks), jnp.sum(excess), atol=1e-4)  # reordered sums
-    flow = refine_flow(complete(blocks, coarse), fine, coarse)
+    flow = refine_flow(completed(blocks, coarse), fine, coarse)
     left = coarsen(excess - divergence(flow, ground), fine, coarse)
     np.testing.assert_allclose(left, 0 * left, atol=5e-5)  # float32 sums of up to 286 numbers
 

@@ -16,15 +16,14 @@ def test_a_moved_point_costs_along_its_way():
     np.testing.assert_allclose(inside, found.time.sum(), rtol=0.03)
 
 
-@pytest.mark.parametrize("axis", [LINEAR, CIRCULAR, CATEGORICAL], ids=lambda axis: axis.kind)
-def test_parts_add_up_to_the_upper_bound(axis, rng):
+@pytest.mark.parametrize("axes", [(LINEAR, LINEAR), (CIRCULAR, CATEGORICAL)])
+def test_parts_add_up_to_the_upper_bound(axes, rng):
     p, q = rng.dirichlet(np.ones(9 * 6), 2).reshape(2, 9, 6).astype(np.float32)
-    found = split_emd(p, q, axes=(LINEAR, axis), extents=(3.0, 2.0))
+    found = split_emd(p, q, axes=axes, tolerance=0.01)
     total = np.asarray(found.time + found.frequency, np.float64).sum()
     np.testing.assert_allclose(total, found.transport.upper, rtol=1e-6)  # one float32 sum of 54
     assert (found.time >= 0).all()
     assert (found.frequency >= 0).all()
-    assert found.transport.converged
 
 
 def test_equal_maps_have_no_parts(rng):
