@@ -110,6 +110,24 @@ def test_the_certificate_is_what_it_says_in_float64(ground, rng):
 
 
 @grounds
+def test_a_potential_that_is_too_steep_proves_no_more(ground, exact, rng):
+    p, q = sparse_pair(rng, shape(ground))
+    excess = np.asarray(p - q, np.float64)
+    value = exact(p, q, ground)
+    for steep in (excess, np.sign(excess)):
+        assert (100 * steep * excess).sum() > value
+        assert lower(jnp.asarray(100 * steep, jnp.float32), p, q, ground=ground) <= value
+
+
+def test_a_jump_where_the_ring_closes_is_steep(exact):
+    ground = ground_cost((1, 8), (LINEAR, CIRCULAR))
+    p = jnp.asarray(np.eye(1, 8), jnp.float32)
+    q = jnp.roll(p, -1, 1)
+    ramp = jnp.asarray(np.arange(8)[None] * -0.25, jnp.float32)  # an edge costs 1/4
+    assert lower(ramp, p, q, ground=ground) <= exact(p, q, ground)
+
+
+@grounds
 def test_sharpening_a_lipschitz_potential_loses_nothing(ground, rng):
     p, q = sparse_pair(rng, shape(ground))
     potential = jnp.asarray(rng.standard_normal(p.shape), jnp.float32)

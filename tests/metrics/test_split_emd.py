@@ -26,6 +26,23 @@ def test_parts_add_up_to_the_upper_bound(axes, rng):
     assert (found.frequency >= 0).all()
 
 
+def test_around_the_ring_both_ends_of_the_edge_pay():
+    p, q = np.zeros((2, 9, 6), np.float32)
+    p[4, 5], q[4, 0] = 1, 1
+    found = split_emd(p, q, axes=(LINEAR, CIRCULAR), tolerance=0.01)
+    ends = found.frequency[4, np.array([0, 5])]
+    np.testing.assert_allclose(ends, [1 / 6, 1 / 6], atol=0.01)  # width of the interval
+
+
+def test_categories_and_frames_are_told_apart():
+    p, q = np.zeros((2, 9, 6), np.float32)
+    p[2, 1], q[6, 4] = 1, 1
+    found = split_emd(p, q, axes=(LINEAR, CATEGORICAL), tolerance=0.01)
+    # as above; the way along time may lead through the hubs, whose cost is shared among the bins
+    np.testing.assert_allclose(found.time.sum(), 0.5, rtol=0.02)
+    np.testing.assert_allclose(found.frequency.sum(), 1, rtol=0.02)
+
+
 def test_equal_maps_have_no_parts(rng):
     p = rng.dirichlet(np.ones(54)).reshape(9, 6).astype(np.float32)
     found = split_emd(p, p, tolerance=0.01)
