@@ -17,7 +17,7 @@ from rich.table import Table
 from experiments import options, sounds, study, trust
 from experiments.fitting import fit
 from experiments.progress import console, progress
-from instrument_ig import models, stats
+from instrument_ig import metrics, models, stats
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
 from instrument_ig.figures import study as study_figures
@@ -61,13 +61,14 @@ def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequen
     material, bad = load_material(dataset, name, instruments)
     trained, history = train_all(folder, material, instruments)
     with progress(f"{name} scores") as report:
-        logits = study.score_all(study.network(material), trained, material.images, report)
+        tested = material.images[material.rows("test")]
+        logits = study.score_all(study.network(material), trained, tested, report)
     rows = study.choose_explained(material, instruments, FLAGS.pair_notes, FLAGS.seed)
     maps = explain_all(folder, material, trained, rows)
     config = options.read(MetricConfig)
     within, between = compare_all(folder, material, maps, rows, config)
     checked = check_all(folder, material, trained, rows) if FLAGS.checks else []
-    draw(folder / "figures", material, trained, maps, rows)
+    draw(folder / "figures", material, trained, maps, rows, config)
     common = {"spectrogram": name}
     return Result(
         history=history,
@@ -212,7 +213,7 @@ def compare_all(folder, material, maps, rows, config):
     return compared[:-1], compared[-1]
 
 
-def draw(folder: Path, material, trained, maps, rows):
+def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> None:
     """Draw the figures that show maps: one heatmap per instrument, Figures 1 to 3."""
     name, axes = material.name, material.front_end.axes
     first = {instrument: notes[0] for instrument, notes in rows.items()}
@@ -224,12 +225,18 @@ def draw(folder: Path, material, trained, maps, rows):
     )
     note = study.find_note(material, FLAGS.figure_note, first)
     instrument, image = material.notes[note].label, material.images[note]
+    start = study.make_baselines(FLAGS.baseline, material, image[None])
     for tap in FIGURE_TAPS:
         score = models.split(study.network(material), trained[instrument], 0, FLAGS.score, tap)
-        baseline = study.make_baselines(FLAGS.baseline, material, image[None])
-        view = study.view_layer(score, image, baseline)
+        view = study.view_layer(score, image, start)
         title = f"{instrument}: {material.notes[note].name}, {name}"
         save(map_figures.feature_maps(title, image, *view, axes, tap), folder / f"{name}-{tap}")
+    if len(rows[instrument]) > 1:
+        pair = [material.notes[row].name for row in rows[instrument][:2]]
+        p, q = metrics.to_distribution(maps[instrument]["values"][:2], config.policy, config.floor)
+        splits = study.split_distances(p, q, axes)
+        figure = map_figures.subtraction(pair, np.asarray(p), np.asarray(q), axes, splits)
+        save(figure, folder / f"{name}-subtraction", study.split_rows(splits, axes))
 
 
 def write_tables(folder: Path, results: Sequence[Result]) -> None:

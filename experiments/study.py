@@ -24,7 +24,6 @@ EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
 INTERVAL = ("lower", "upper", "converged")  # what comes with an earth mover's distance
 LAST_TAP = "conv2d_5"
 BASELINES = ("zero", "silence", "mean", "blurred")
-METRICS = ("difference_mean", "kl", "js", *EMD_SOLVERS)
 
 
 class Material(NamedTuple):
@@ -161,24 +160,40 @@ def compare(
       metric -> [N, N], and for each earth mover's distance its bounds and whether it converged.
     """
     shares = metrics.to_distribution(heatmaps, config.policy, config.floor)
-    found = {
-        "difference_mean": metrics.pairwise_difference_mean(heatmaps),
-        "kl": metrics.pairwise_kl(shares),
-        "js": metrics.pairwise_js(shares),
-    }
-    for name, solver in EMD_SOLVERS.items():
-        if solver in solvers:
-            transport = metrics.pairwise_emd(
-                shares,
-                axes=axes,
-                solver=solver,
-                epsilon=config.epsilon,
-                tolerance=config.emd_tolerance,
-                report=report,
-            )
+    found = {}
+    for name, metric in metrics.METRICS.items():
+        maps = shares if metric.distributions else heatmaps
+        if name not in EMD_SOLVERS:
+            found[name] = metric.pairwise(maps)
+        elif EMD_SOLVERS[name] in solvers:
+            options = {"epsilon": config.epsilon, "tolerance": config.emd_tolerance}
+            transport = metric.pairwise(maps, axes=axes, report=report, **options)
             found[name] = transport.cost
             found |= {f"{name}_{field}": getattr(transport, field) for field in INTERVAL}
     return {name: np.asarray(values) for name, values in found.items()}
+
+
+def split_distances(p, q, axes: tuple[Axis, Axis]) -> Arrays:
+    """Return where JS and EMD of two distributions come from: maps [T, F] that add up to them."""
+    emd = metrics.split_emd(p, q, axes=axes)
+    parts = {
+        "JS": metrics.split_js(p, q).cells,
+        "EMD along time": emd.time,
+        "EMD along frequency": emd.frequency,
+    }
+    return {name: np.asarray(part) for name, part in parts.items()}
+
+
+def split_rows(splits: Arrays, axes: tuple[Axis, Axis]) -> list[dict[str, Any]]:
+    """Return the sums of each part over frames and over bins, as rows."""
+    return [
+        {"distance": name, "axis": kind, "position": position, "share": float(share)}
+        for name, part in splits.items()
+        for kind, axis, sums in zip(
+            ("time", "frequency"), axes, (part.sum(1), part.sum(0)), strict=True
+        )
+        for position, share in zip(axis.positions, sums, strict=True)
+    ]
 
 
 def pair_rows(
@@ -186,7 +201,7 @@ def pair_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per metric and ordered pair of different notes."""
     names, labels = material.column("name")[notes], material.column("label")[notes]
-    for metric in METRICS:
+    for metric in metrics.METRICS:
         for i, j in np.ndindex(pairs[metric].shape) if metric in pairs else ():
             if i == j:
                 continue
@@ -212,7 +227,7 @@ def distances(material: Material, notes: np.ndarray, pairs: Arrays) -> list[stat
     who = {f"{field}s": material.column(field)[notes] for field in ("name", "label", "group")}
     return [
         stats.Distances(spectrogram=material.name, metric=metric, values=pairs[metric], **who)
-        for metric in METRICS
+        for metric in metrics.METRICS
         if metric in pairs
     ]
 
@@ -238,13 +253,14 @@ def binary_predictions(
     for instrument, values in logits.items():
         rng = np.random.default_rng(seed)
         chosen, truth = problems.one_against_others(labels, instrument, rng)
-        rows = tested[chosen] if truth.any() else tested[:0]
+        chosen = chosen if truth.any() else chosen[:0]  # no support
+        rows = tested[chosen]
         tables.append(
             stats.Predictions(
                 spectrogram=material.name,
                 instrument=instrument,
                 truth=truth[: len(rows)].astype(int),
-                predicted=(values[rows] > 0).astype(int),
+                predicted=(values[chosen] > 0).astype(int),
                 names=material.column("name")[rows],
                 labels=material.column("label")[rows],
                 groups=material.column("group")[rows],
@@ -253,23 +269,20 @@ def binary_predictions(
     return tables
 
 
-def ten_way_predictions(
-    material: Material, logits: Mapping[str, np.ndarray]
-) -> stats.Predictions | None:
+def ten_way_predictions(material: Material, logits: Mapping[str, np.ndarray]) -> stats.Predictions:
     """Decide every test note by the largest logit."""
     instruments = list(logits)
     tested = material.rows("test")
-    known = tested[np.isin(material.column("label")[tested], instruments)]
-    labels = material.column("label")[known]
-    table = np.stack([logits[instrument][known] for instrument in instruments], axis=1)
+    labels = material.column("label")[tested]
+    table = np.stack(list(logits.values()), axis=1)
     return stats.Predictions(
         spectrogram=material.name,
         instrument="",
         truth=np.array([instruments.index(label) for label in labels], int),
-        predicted=table.argmax(1) if len(known) else np.zeros(0, int),
-        names=material.column("name")[known],
+        predicted=table.argmax(1),
+        names=material.column("name")[tested],
         labels=labels,
-        groups=material.column("group")[known],
+        groups=material.column("group")[tested],
     )
 
 

@@ -35,7 +35,7 @@ class SpectrogramConfig:
 class TrainConfig:
     """Algorithm 1 of Chen et al. (2024), shortened; paper.flags has the paper's numbers."""
 
-    epochs: int = option(12, "passes over the training notes; the best one is kept", 1)
+    epochs: int = option(6, "passes over the training notes; the best one is kept", 1)
     batch_size: int = option(8, "notes in one step of the optimiser", 1)
     learning_rate: float = option(5e-4, "of Adam", 0.0)
 

@@ -72,7 +72,7 @@ def heatmap_grid(
 
 
 def subtraction(
-    names: tuple[str, str],
+    names: Sequence[str],
     first: np.ndarray,
     second: np.ndarray,
     axes: Axes2,

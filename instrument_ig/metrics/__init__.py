@@ -7,9 +7,11 @@ from typing import NamedTuple
 from instrument_ig.metrics.difference import difference_mean, pairwise_difference_mean
 from instrument_ig.metrics.distribution import POLICIES, to_distribution
 from instrument_ig.metrics.emd import emd, pairwise_emd
+from instrument_ig.metrics.emd_1d import emd_frequency, emd_time
 from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR
 from instrument_ig.metrics.js import SplitJS, js_divergence, pairwise_js, split_js
 from instrument_ig.metrics.kl import kl_divergence, pairwise_kl
+from instrument_ig.metrics.split_emd import SplitEMD, split_emd
 
 
 class Metric(NamedTuple):
@@ -35,15 +37,19 @@ __all__ = [
     "METRICS",
     "POLICIES",
     "Metric",
+    "SplitEMD",
     "SplitJS",
     "difference_mean",
     "emd",
+    "emd_frequency",
+    "emd_time",
     "js_divergence",
     "kl_divergence",
     "pairwise_difference_mean",
     "pairwise_emd",
     "pairwise_js",
     "pairwise_kl",
+    "split_emd",
     "split_js",
     "to_distribution",
 ]

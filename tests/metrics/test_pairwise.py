@@ -6,6 +6,7 @@ import pytest
 
 from instrument_ig.metrics import pairwise_difference_mean, pairwise_js, pairwise_kl
 from instrument_ig.metrics.distribution import to_distribution
+from instrument_ig.metrics.pairwise import windows
 
 PAIRWISE = {
     "difference_mean": pairwise_difference_mean,
@@ -18,6 +19,12 @@ MAP_BYTES = 10 * 6 * 4
 @pytest.fixture
 def maps(rng):
     return to_distribution(rng.standard_normal((11, 10, 6)).astype(np.float32), floor=1e-6)
+
+
+def test_windows_are_even_and_stay_inside():
+    assert windows(10, 4) == ([0, 4, 6], 4)
+    assert windows(12, 5) == ([0, 4, 8], 4)
+    assert windows(3, 100) == ([0], 3)
 
 
 @pytest.mark.parametrize("room", [3, 4, 7, 30, 100, 1000])  # maps of working space
