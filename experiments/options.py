@@ -47,8 +47,12 @@ def restore(config: type[Config], settings: Mapping[str, Any]) -> Config:
     return config(**{field.name: settings[field.name] for field in dataclasses.fields(config)})
 
 
-def settings(module: str, without: Sequence[str] = ()) -> dict[str, Any]:
-    """Return every flag that `module` (a script) or `define` made, with its value."""
-    ours = FLAGS.flags_by_module_dict()
-    found = [*ours.get(module, []), *ours.get(__name__, [])]
-    return {flag.name: flag.value for flag in found if flag.name not in without}
+def settings(script: str, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return every flag that `script` or a module of the drivers made, with its value."""
+    return {
+        flag.name: flag.value
+        for module, made in FLAGS.flags_by_module_dict().items()
+        if module == script or module.startswith(f"{__package__}.")
+        for flag in made
+        if flag.name not in without
+    }

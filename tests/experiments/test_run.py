@@ -38,6 +38,7 @@ def test_a_run_leaves_its_tables_and_figures(finished):
     manifest = json.loads((run_folder / "manifest.json").read_text())
     assert manifest["finished"]
     assert manifest["settings"]["steps"] == 4
+    assert {"dataset", "data_dir", "seed", "notes"} <= manifest["settings"].keys()
     scores = files.read_table(run_folder / "scores.csv")
     assert [row["instrument"] for row in scores] == ["bass", "flute", "overall", "2-way"]
     assert {path.suffix for path in (run_folder / "figures").iterdir()} == {".png", ".pdf", ".csv"}
