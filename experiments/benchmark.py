@@ -1,6 +1,6 @@
 """Measure the rooms against what a user would do otherwise.
 
-    python experiments/benchmark.py --suite=attribution
+    python experiments/benchmark.py --suite=metrics
 
 Each suite asserts first that both sides agree, then times them in turns, and prints one row per
 measure: ours, the reference, the ratio. Runs alone on a quiet machine; never part of the tests.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-SUITES = ("study", "attribution", "metrics", "classification")
+SUITES = ("study", "metrics", "classification")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("suite", None, SUITES, "which room to measure")
