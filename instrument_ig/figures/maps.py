@@ -131,7 +131,8 @@ def _around_peak(values: np.ndarray, cells: int) -> tuple[slice, slice]:
 def _write_cells(panel, values, texts, window, axes, limit):
     panel.imshow(values.T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
     for (frame, place), text in zip(np.ndindex(values.shape), texts, strict=True):
-        panel.text(frame, place, text, ha="center", va="center", fontsize=6)
+        colour = "w" if abs(values[frame, place]) > 0.6 * limit else "k"
+        panel.text(frame, place, text, ha="center", va="center", fontsize=6, color=colour)
     for ruler, part, axis in zip((panel.xaxis, panel.yaxis), window, axes, strict=True):
         labels = axis.positions[part] or range(part.start, part.stop)
         names = [label if isinstance(label, str) else f"{label:.3g}" for label in labels]
