@@ -63,6 +63,8 @@ def main(argv):
             raise ValueError(
                 f"--instruments={instruments[0]}: one class has nothing to differ from"
             )
+        if FLAGS.figure_note and FLAGS.figure_note not in {note.name for note in dataset.notes}:
+            raise ValueError(f"--figure_note={FLAGS.figure_note}: the data set has no such note")
         settings = options.settings(sys.argv[0], without=sounds.FREE)
         settings |= {"data": dataset.digest}
         folder = driver.run_folder("-".join(FLAGS.spectrogram), settings)

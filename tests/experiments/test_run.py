@@ -87,6 +87,7 @@ def test_another_setting_is_refused_in_the_same_folder(finished):
         (["--instruments=bass"], "one class has nothing to differ from"),
         (["--dataset=nsynth"], "--dataset=nsynth needs --data_dir"),
         (["--dataset=folder", "--data_dir=nowhere"], "no such folder: nowhere"),
+        (["--figure_note=kazoo"], "--figure_note=kazoo: the data set has no such note"),
         (["--soundfont=nowhere.sf2"], "no such soundfont: nowhere.sf2"),
     ],
 )
