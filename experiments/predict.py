@@ -10,7 +10,8 @@ RUN_FOLDER/predictions.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from rich.text import Text
 from experiments import classifier, driver, sounds
 from experiments.classifier import FEATURES, Classifier
 from experiments.progress import console, progress
-from instrument_ig.audio.decode import BadAudio, decode
-from instrument_ig.audio.windows import window_starts, windows
+from instrument_ig.audio.decode import BadAudio, duration, stream
+from instrument_ig.audio.windows import windows
 from instrument_ig.figures import sheet
 from instrument_ig.figures.sounds import prediction
 from instrument_ig.figures.terminal import terminal_heatmap
@@ -56,28 +57,53 @@ def define_flags() -> None:
     flags.mark_flag_as_required("run")
 
 
-def ask(trained: Classifier, waveform: np.ndarray, hop_s: float, report=None) -> Answer:
-    """Classify a sound window by window.
+def ask(
+    trained: Classifier,
+    pieces: Iterable[np.ndarray],
+    hop_s: float,
+    report: Callable[[float], None] = lambda _: None,
+) -> Answer:
+    """Classify a sound window by window, in the memory of a few windows.
+
+    Args:
+      trained: The network.
+      pieces: Of the sound, one after the other.
+      hop_s: Seconds between windows.
+      report: Called with the second that is reached.
 
     Raises:
       ValueError: it is silent.
     """
-    audio = trained.audio
-    length = round(audio.duration_s * audio.sample_rate)
-    starts = window_starts(len(waveform), length, max(1, round(hop_s * audio.sample_rate)))
-    rows = []
-    for first in range(0, len(starts), TOGETHER):
-        cut = windows(waveform, starts[first : first + TOGETHER], length)
+    starts, rows = [], []
+    for some, cut in _windows(trained, pieces, hop_s):
         found = trained.probabilities(trained.images(cut))
+        starts.append(some)
         rows.append(np.where(np.abs(cut).max(axis=1, keepdims=True) < SILENT, np.nan, found))
-        if report:
-            report(min(first + TOGETHER, len(starts)), len(starts))
+        report(float(some[-1]))
     probabilities = np.concatenate(rows)
     if np.isnan(probabilities).all():
         raise ValueError(f"silent: no sample reaches {SILENT:g} of full scale")
     mean = np.nanmean(probabilities, axis=0)
     clearest = int(np.nanargmax(probabilities[:, mean.argmax()]))
-    return Answer(starts / audio.sample_rate, probabilities, mean, clearest)
+    return Answer(np.concatenate(starts), probabilities, mean, clearest)
+
+
+def hear(
+    trained: Classifier, pieces: Iterable[np.ndarray], hop_s: float, start_s: float
+) -> np.ndarray:
+    """Return the image [T, F] of the window that starts at `start_s`."""
+    for some, cut in _windows(trained, pieces, hop_s):
+        if start_s in some:
+            return trained.images(cut[some == start_s])[0]
+    raise ValueError(f"no window starts at {start_s} s")
+
+
+def _windows(trained, pieces, hop_s):
+    """Yield (starts in seconds, windows), some at a time."""
+    rate = trained.audio.sample_rate
+    length, hop = round(trained.audio.duration_s * rate), max(1, round(hop_s * rate))
+    for starts, cut in windows(pieces, length, hop, TOGETHER):
+        yield starts / rate, cut
 
 
 def stretches(answer: Answer) -> Iterator[tuple[float, float, int]]:
@@ -100,24 +126,24 @@ def predict(trained: Classifier, path: Path, target: Path) -> None:
     Raises:
       ValueError: it cannot be read, or is silent.
     """
-    audio = trained.audio
-    waveform = decode(path, audio.sample_rate)
-    hop_s = FLAGS.hop_s or audio.duration_s / 2
-    long = len(waveform) > LONG_S * audio.sample_rate
-    with progress(path.name) if long else contextlib.nullcontext() as report:
-        answer = ask(trained, waveform, hop_s, report)
-    first = int(answer.mean.argmax())
+    pieces = partial(stream, path, trained.audio.sample_rate)
+    hop_s = FLAGS.hop_s or trained.audio.duration_s / 2
+    seconds = duration(path)
+    with progress(f"{path.name}, seconds") if seconds > LONG_S else _no_progress() as report:
+        answer = ask(
+            trained, pieces(), hop_s, lambda reached: report(round(reached), round(seconds))
+        )
     start_s = answer.starts_s[answer.clearest]
-    start = round(start_s * audio.sample_rate)
-    image = trained.images(
-        windows(waveform, np.array([start]), round(audio.duration_s * audio.sample_rate))
-    )[0]
-    explanation = trained.explain(image, first, FLAGS.steps)
+    image = hear(trained, pieces(), hop_s, start_s)
+    explanation = trained.explain(image, int(answer.mean.argmax()), FLAGS.steps)
     axes = _shifted(trained.front_end.axes, start_s)
-    seconds = len(waveform) / audio.sample_rate
     _print(trained, path, answer, seconds, image, explanation, axes)
     _save(trained, path, answer, target, image, explanation, axes)
     console.print(f"{target}.png\n")
+
+
+def _no_progress():
+    return contextlib.nullcontext(lambda *_: None)
 
 
 def _shifted(axes: tuple[Axis, Axis], start_s: float) -> tuple[Axis, Axis]:

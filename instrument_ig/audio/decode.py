@@ -1,7 +1,9 @@
 """Sound files as waveforms: all that libsndfile reads, mono, at one sample rate, of one length."""
 
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from instrument_ig.types import Note
 TRUNCATED = re.compile(
     r"(data|SSND) *: (?!4294967295)\d+ \(should be|Ogg ?: File ended unexpectedly"
 )
+BLOCK = 1 << 20  # samples of each channel read at once
 MARGIN_S = 0.1  # seconds read beyond the cut, so that the resampler's edge stays behind it
 
 
@@ -45,12 +48,43 @@ def decode(
     Raises:
       BadAudio: missing, unreadable, truncated, empty, or holding NaN or infinite samples.
     """
-    samples, rate = _read(str(path), duration_s)
-    if not samples.size:
-        raise BadAudio(str(path), "holds no samples")
-    if not np.isfinite(samples).all():
-        raise BadAudio(str(path), "holds NaN or infinite samples")
-    return soxr.resample(samples.mean(axis=1), rate, sample_rate)
+    return np.concatenate(list(stream(path, sample_rate, duration_s)))
+
+
+def stream(
+    path: str | Path, sample_rate: int, duration_s: float | None = None
+) -> Iterator[Float32[np.ndarray, " N"]]:
+    """Yield the pieces of what `decode` returns, in the memory of one.
+
+    Raises:
+      BadAudio: as `decode`, where it is met: a truncated sound yields what it has first.
+    """
+    with _open(str(path)) as file:
+        resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+        length = _frames(file, duration_s)
+        if not length:
+            raise BadAudio(str(path), "holds no samples")
+        for start in range(0, length, BLOCK):
+            wanted = min(BLOCK, length - start)
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+            if len(samples) < wanted:
+                raise BadAudio(str(path), f"is truncated after {start + len(samples)} samples")
+            if not np.isfinite(samples).all():
+                raise BadAudio(str(path), "holds NaN or infinite samples")
+            is_last = start + wanted == length
+            yield resampler.resample_chunk(samples.mean(axis=1), last=is_last)
+        if TRUNCATED.search(file.extra_info):
+            raise BadAudio(str(path), "is truncated: shorter than its header says")
+
+
+def duration(path: str | Path) -> float:
+    """Return how long a sound file says it is, in seconds.
+
+    Raises:
+      BadAudio: missing or unreadable.
+    """
+    with _open(str(path)) as file:
+        return file.frames / file.samplerate
 
 
 def fit(waveform: Float32[np.ndarray, " N"], samples: int) -> Float32[np.ndarray, " samples"]:
@@ -68,17 +102,16 @@ def load(config: AudioConfig, note: Note) -> Float32[np.ndarray, " N"]:
     return fit(decode(note.source, config.sample_rate, config.duration_s), length(config))
 
 
-def _read(path: str, duration_s: float | None) -> tuple[np.ndarray, int]:
+def _frames(file: soundfile.SoundFile, duration_s: float | None) -> int:
+    if duration_s is None:
+        return file.frames
+    return min(file.frames, math.ceil((duration_s + MARGIN_S) * file.samplerate))
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(path) as file:
-            frames = -1
-            if duration_s is not None:
-                frames = math.ceil((duration_s + MARGIN_S) * file.samplerate)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-            if len(samples) < (file.frames if frames < 0 else min(frames, file.frames)):
-                raise BadAudio(path, f"is truncated after {len(samples)} samples")
-            if TRUNCATED.search(file.extra_info):
-                raise BadAudio(path, "is truncated: shorter than its header says")
-            return samples, file.samplerate
+            yield file
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise BadAudio(path, f"cannot be read: {error}") from error

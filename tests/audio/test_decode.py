@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
-from instrument_ig.audio.decode import BadAudio, decode, fit, load
+from instrument_ig.audio.decode import BadAudio, decode, fit, load, stream
 from instrument_ig.config import AudioConfig
 from instrument_ig.types import Note
 
@@ -69,6 +70,18 @@ def test_frequencies_above_the_new_nyquist_are_gone(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(hz=9_000, rate=48_000), 48_000, subtype="FLOAT")
     assert np.abs(decode(path, RATE)[500:-500]).max() < 1e-4  # soxr's stop band is -100 dB
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_pieces_are_those_of_the_whole(tmp_path, rate, monkeypatch):
+    path = tmp_path / "a.wav"
+    noise = np.random.default_rng(0).uniform(-1, 1, (rate // 2, 2)).astype(np.float32)
+    soundfile.write(path, noise, rate, subtype="FLOAT")
+    monkeypatch.setattr("instrument_ig.audio.decode.BLOCK", 1000)
+    pieces = list(stream(path, RATE))
+    assert len(pieces) == -(-len(noise) // 1000)
+    whole = soxr.resample(noise.mean(axis=1), rate, RATE)
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
 def test_no_more_than_needed_is_read(tmp_path):

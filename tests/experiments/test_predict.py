@@ -74,9 +74,9 @@ def test_an_explanation_is_complete_and_scaled(network, sound):
 
 
 def test_a_long_sound_is_the_average_of_its_windows(network, sound):
-    answer = predict.ask(network, sound, hop_s=0.25)
+    answer = predict.ask(network, [sound], hop_s=0.25)
     np.testing.assert_array_equal(answer.starts_s, [0, 0.25, 0.5, 0.75, 1.0])
-    alone = [predict.ask(network, sound[s : s + LENGTH], 0.25).mean for s in range(0, 8001, 2000)]
+    alone = [predict.ask(network, [sound[s : s + LENGTH]], 0.25).mean for s in range(0, 8001, 2000)]
     np.testing.assert_allclose(answer.probabilities, alone, rtol=1e-5)  # other batches
     np.testing.assert_allclose(answer.mean, np.mean(alone, axis=0), rtol=1e-5)
     assert answer.clearest == answer.probabilities[:, answer.mean.argmax()].argmax()
@@ -84,23 +84,32 @@ def test_a_long_sound_is_the_average_of_its_windows(network, sound):
 
 def test_silent_windows_are_gaps(network, sound):
     sound[LENGTH : 2 * LENGTH] = 1e-5
-    answer = predict.ask(network, sound, hop_s=0.5)
+    answer = predict.ask(network, [sound], hop_s=0.5)
     np.testing.assert_array_equal(np.isnan(answer.probabilities).any(axis=1), [0, 1, 0])
     np.testing.assert_allclose(answer.mean, answer.probabilities[[0, 2]].mean(axis=0))
 
 
 def test_batches_of_windows_make_no_difference(network, sound, monkeypatch):
-    whole = predict.ask(network, sound, hop_s=0.1)
+    whole = predict.ask(network, [sound], hop_s=0.1)
     monkeypatch.setattr(predict, "TOGETHER", 3)
     told = []
-    parts = predict.ask(network, sound, 0.1, lambda done, total: told.append((done, total)))
+    parts = predict.ask(network, np.split(sound, [1, 7000]), 0.1, told.append)
+    np.testing.assert_array_equal(parts.starts_s, whole.starts_s)
     np.testing.assert_allclose(parts.probabilities, whole.probabilities, rtol=1e-5)
-    assert told == [(3, 11), (6, 11), (9, 11), (11, 11)]
+    # What is known after 1, 7000 and 12,000 samples, three windows of 4000 at a time.
+    assert told == pytest.approx([0.2, 0.3, 0.6, 0.9, 1.0])
+
+
+def test_the_window_that_is_explained_is_heard_again(network, sound):
+    answer = predict.ask(network, [sound], 0.3)
+    for start_s, expected in zip(answer.starts_s, answer.probabilities, strict=True):
+        image = predict.hear(network, np.array_split(sound, 7), 0.3, start_s)
+        np.testing.assert_allclose(network.probabilities(image[None])[0], expected, rtol=1e-5)
 
 
 def test_silence_is_refused(network):
     with pytest.raises(ValueError, match="silent: no sample reaches 0.0001"):
-        predict.ask(network, np.zeros(LENGTH, np.float32), 0.25)
+        predict.ask(network, [np.zeros(LENGTH, np.float32)], 0.25)
 
 
 def test_stretches_join_windows_with_one_leader():
