@@ -25,6 +25,7 @@ def define() -> None:
     flags.DEFINE_enum("dataset", "soundfont", list(DATASETS), "where the notes come from")
     flags.DEFINE_string("data_dir", None, "folder (nsynth, folder) or table (csv) of the notes")
     flags.DEFINE_string("soundfont", None, "an .sf2 file instead of the bundled General MIDI one")
+    flags.DEFINE_list("leave_out", [], "classes not to use, such as those with too few sounds")
     flags.DEFINE_integer("notes", 96, "rendered notes per class (soundfont)", lower_bound=6)
     flags.DEFINE_bool("skip_bad_files", False, "leave broken sounds out; skipped.csv lists them")
     flags.DEFINE_string("output_dir", None, "run folder; by default one under runs/")
@@ -56,7 +57,7 @@ def open_dataset(table: str, labels: Sequence[str] = ()) -> Dataset:
       ValueError, OSError: what is wrong with it, in one line.
     """
     audio = options.read(AudioConfig)
-    shared = {"labels": labels, "seed": FLAGS.seed}
+    shared = {"labels": labels, "leave_out": FLAGS.leave_out, "seed": FLAGS.seed}
     if FLAGS.dataset == "soundfont":
         own = {"soundfont": FLAGS.soundfont, "notes": FLAGS.notes, "cache_dir": FLAGS.cache_dir}
         return DATASETS["soundfont"](audio, table=table, **own, **shared)

@@ -21,6 +21,19 @@ def known(names: Iterable[str], choices: Iterable[str], what: str) -> None:
             raise ValueError(f"no such {what}: {name!r}; choose from {', '.join(choices)}")
 
 
+def chosen(labels: Iterable[str], leave_out: Iterable[str], choices: Iterable[str]) -> set[str]:
+    """Return the classes to use: `labels`, by default all, without those to leave out.
+
+    Raises:
+      ValueError: an unknown class, or one that is both wanted and left out.
+    """
+    labels, leave_out, choices = set(labels), set(leave_out), set(choices)
+    known(sorted(labels | leave_out), choices, "class")
+    if labels & leave_out:
+        raise ValueError(f"class {min(labels & leave_out)!r} is both wanted and left out")
+    return (labels or choices) - leave_out
+
+
 def usable(notes: Sequence[Note], where: str) -> None:
     """Refuse notes that cannot be trained and tested with; classes may be in training only.
 
@@ -33,12 +46,13 @@ def usable(notes: Sequence[Note], where: str) -> None:
     name, count = Counter(note.name for note in notes).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{where}: {count} notes are called {name!r}")
-    for label, count in sorted(Counter(note.label for note in notes).items()):
-        if count < 2:
-            raise ValueError(
-                f"{where}: class {label!r} has one note and needs two; "
-                "add one, or name the classes to use without it"
-            )
+    counts = Counter(note.label for note in notes)
+    if alone := sorted(label for label, count in counts.items() if count < 2):
+        classes = " and ".join(f"class {label!r}" for label in alone)
+        raise ValueError(
+            f"{where}: {classes} {'has' if len(alone) == 1 else 'have'} one note and needs two; "
+            f"add sounds, or leave out what cannot be tested: --leave_out={','.join(alone)}"
+        )
     trained, tested = (
         {note.group for note in notes if note.split == side} for side in ("train", "test")
     )

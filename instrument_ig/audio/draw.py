@@ -39,7 +39,12 @@ class Part(NamedTuple):
 
 
 def draw(
-    presets: Presets, table: str, labels: Sequence[str], count: int, seed: int
+    presets: Presets,
+    table: str,
+    labels: Sequence[str],
+    leave_out: Sequence[str],
+    count: int,
+    seed: int,
 ) -> tuple[Note, ...]:
     """Draw `count` notes of every class.
 
@@ -52,7 +57,7 @@ def draw(
         keys for so many notes.
     """
     checks.known([table], TABLES, "table")
-    checks.known(labels, FAMILIES if table == "families" else INSTRUMENTS, "class")
+    wanted = checks.chosen(labels, leave_out, FAMILIES if table == "families" else INSTRUMENTS)
     if count < 6:
         raise ValueError(f"a class needs at least 6 notes, not {count}")
     parts = [
@@ -67,7 +72,7 @@ def draw(
     notes = [
         note
         for (label, side), sounding in usable.items()
-        if not labels or label in labels
+        if label in wanted
         for note in _notes(label, side, sounding, groups, count, seed)
     ]
     if table == "families":

@@ -16,7 +16,12 @@ REQUIRED = ("path", "label")  # columns of a table
 
 
 def open_folder(
-    config: AudioConfig, *, data_dir: str | Path, labels: Sequence[str] = (), seed: int = 0
+    config: AudioConfig,
+    *,
+    data_dir: str | Path,
+    labels: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    seed: int = 0,
 ) -> Dataset:
     """Find sounds as LABEL/*.wav, flac, ogg or mp3, at any depth; split 60-20-20.
 
@@ -26,6 +31,7 @@ def open_folder(
       config: sample rate and duration.
       data_dir: holds one folder per class.
       labels: the classes to keep; all if empty.
+      leave_out: the classes not to keep.
       seed: of the split.
 
     Raises:
@@ -40,11 +46,18 @@ def open_folder(
         file_note(path, name=str(name), label=name.parts[0], group=str(name))
         for path, name in zip(paths, names, strict=True)
     ]
-    return dataset_of_files("folder", config, split.assign(notes, seed=seed), labels, root)
+    return dataset_of_files(
+        "folder", config, split.assign(notes, seed=seed), labels, leave_out, root
+    )
 
 
 def open_csv(
-    config: AudioConfig, *, data_dir: str | Path, labels: Sequence[str] = (), seed: int = 0
+    config: AudioConfig,
+    *,
+    data_dir: str | Path,
+    labels: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    seed: int = 0,
 ) -> Dataset:
     """Read a table of sounds: path, label and, if known, group and split; other columns are free.
 
@@ -55,6 +68,7 @@ def open_csv(
       config: sample rate and duration.
       data_dir: the table; its paths are relative to the folder it is in.
       labels: the classes to keep; all if empty.
+      leave_out: the classes not to keep.
       seed: of the split.
 
     Raises:
@@ -70,7 +84,7 @@ def open_csv(
         notes = split.complete(notes, seed=seed)
     else:
         notes = split.assign(notes, seed=seed)
-    return dataset_of_files("csv", config, notes, labels, table)
+    return dataset_of_files("csv", config, notes, labels, leave_out, table)
 
 
 def file_note(path: Path, *, name: str, label: str, group: str, side: str = "") -> Note:
@@ -90,7 +104,12 @@ def file_note(path: Path, *, name: str, label: str, group: str, side: str = "") 
 
 
 def dataset_of_files(
-    name: str, config: AudioConfig, notes: Iterable[Note], labels: Sequence[str], where: Path
+    name: str,
+    config: AudioConfig,
+    notes: Iterable[Note],
+    labels: Sequence[str],
+    leave_out: Sequence[str],
+    where: Path,
 ) -> Dataset:
     """Keep the wanted classes and check what is left; `where` is named in errors.
 
@@ -98,8 +117,8 @@ def dataset_of_files(
       ValueError: as the builders say.
     """
     notes = tuple(notes)
-    checks.known(labels, {note.label for note in notes}, "class")
-    notes = tuple(note for note in notes if not labels or note.label in labels)
+    wanted = checks.chosen(labels, leave_out, {note.label for note in notes})
+    notes = tuple(note for note in notes if note.label in wanted)
     checks.usable(notes, str(where))
     return Dataset(
         name=name,

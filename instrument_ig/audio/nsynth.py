@@ -18,7 +18,12 @@ LEFT_OUT = "synth_lead"  # the eleventh family has no test notes
 
 
 def open_nsynth(
-    config: AudioConfig, *, data_dir: str | Path, labels: Sequence[str] = (), seed: int = 0
+    config: AudioConfig,
+    *,
+    data_dir: str | Path,
+    labels: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    seed: int = 0,
 ) -> Dataset:
     """Read the index of NSynth; the label is the family, the group is the instrument.
 
@@ -27,6 +32,7 @@ def open_nsynth(
       data_dir: holds nsynth-train and nsynth-test, and nsynth-valid unless 20 % of the training
         notes shall validate; or is one such folder, which is then split by instrument 60-20-20.
       labels: the families to keep; all but synth_lead if empty.
+      leave_out: the families not to keep.
       seed: of the split.
 
     Raises:
@@ -44,7 +50,7 @@ def open_nsynth(
             raise FileNotFoundError(f"{folder} holds neither examples.json nor nsynth-train")
         notes = [note for side in sides for note in _read(folder / f"nsynth-{side}", side)]
         notes = split.complete(notes, seed=seed)
-    return dataset_of_files("nsynth", config, notes, labels, folder)
+    return dataset_of_files("nsynth", config, notes, labels, leave_out, folder)
 
 
 def _read(folder: Path, side: str) -> Iterator[Note]:

@@ -38,6 +38,7 @@ def open_soundfont(
     soundfont: str | Path | None = None,
     table: str = "families",
     labels: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     notes: int = 96,
     seed: int = 0,
     cache_dir: str | Path | None = None,
@@ -50,6 +51,7 @@ def open_soundfont(
       table: "families" (ten, two thirds of the notes train; test programs share no recording with
         them) or "instruments" (25 with percussion, 80-10-10, split by recording).
       labels: the classes to draw; all if empty.
+      leave_out: the classes not to draw.
       notes: per class.
       seed: of the draw.
       cache_dir: where rendered notes are kept; the user's cache folder if None.
@@ -61,7 +63,7 @@ def open_soundfont(
     path = Path(soundfont) if soundfont else bundled()
     if not path.is_file():
         raise FileNotFoundError(f"no such soundfont: {path}")
-    drawn = draw(sf2.read(path), table, labels, notes, seed)
+    drawn = draw(sf2.read(path), table, labels, leave_out, notes, seed)
     made_by = cache.digest(
         soundfont=cache.digest_file(path),
         audio=asdict(config),

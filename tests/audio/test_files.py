@@ -227,3 +227,16 @@ def test_classes_that_cannot_be_used(tmp_path):
         DATASETS["folder"](CONFIG, data_dir=tmp_path)
     with pytest.raises(ValueError, match="no such class: 'lute'; choose from drum, gong"):
         DATASETS["folder"](CONFIG, data_dir=tmp_path, labels=["lute"])
+    with pytest.raises(ValueError, match="no such class: 'lute'"):
+        DATASETS["folder"](CONFIG, data_dir=tmp_path, leave_out=["lute"])
+    with pytest.raises(ValueError, match="class 'drum' is both wanted and left out"):
+        DATASETS["folder"](CONFIG, data_dir=tmp_path, labels=["drum"], leave_out=["drum"])
+
+
+def test_every_class_of_one_note_is_named_and_may_be_left_out(tmp_path):
+    layouts.classes(tmp_path, {"drum": 5, "gong": 1, "harp": 5, "lute": 1})
+    with pytest.raises(ValueError, match="class 'gong' and class 'lute' have one note") as caught:
+        DATASETS["folder"](CONFIG, data_dir=tmp_path)
+    assert str(caught.value).endswith("--leave_out=gong,lute")
+    notes = DATASETS["folder"](CONFIG, data_dir=tmp_path, leave_out=["gong", "lute"]).notes
+    assert {note.label for note in notes} == {"drum", "harp"}

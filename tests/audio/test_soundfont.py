@@ -168,6 +168,14 @@ def test_programs_heard_in_the_test_do_not_train(tmp_path):
     assert 42 in programs["test"]
 
 
+def test_classes_may_be_left_out():
+    whole = soundfont.open_soundfont(CONFIG, table="instruments", notes=6).notes
+    found = soundfont.open_soundfont(CONFIG, table="instruments", leave_out=["Piano"], notes=6)
+    assert {note.name for note in whole} - {note.name for note in found.notes} == {
+        note.name for note in whole if note.label == "Piano"
+    }
+
+
 def test_refusals(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such soundfont: missing.sf2"):
         soundfont.open_soundfont(CONFIG, soundfont="missing.sf2")
