@@ -50,6 +50,17 @@ def divide(notes) -> dict:
     }
 
 
+def without_repetition(parts) -> dict:
+    """Leave out the second split if it is the first, as where every file is a recording."""
+    (first, notes), *others = parts.items()
+    repeated = [by for by, again in others if again == notes]
+    if repeated:
+        console.print(
+            f"split {repeated[0]} is split {first} here, for no two sounds share a recording"
+        )
+    return {by: notes for by, notes in parts.items() if by not in repeated}
+
+
 def describe(parts) -> None:
     """Say how many notes there are, and name the classes that only train."""
     for by, notes in parts.items():
@@ -81,6 +92,7 @@ def main(argv):
             raise ValueError(f"one class, {labels.pop()!r}, has nothing to differ from")
         parts = divide(dataset.notes)
         describe(parts)
+        parts = without_repetition(parts)
         settings = options.settings(sys.argv[0], without=sounds.FREE)
         settings |= {"data": dataset.digest}
         folder = driver.run_folder(f"classify-{'-'.join(FLAGS.features)}", settings)

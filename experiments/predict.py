@@ -9,12 +9,15 @@ RUN_FOLDER/predictions.
 """
 
 import contextlib
+import platform
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from absl import app, flags
 from rich.text import Text
@@ -27,6 +30,7 @@ from instrument_ig.audio.windows import windows
 from instrument_ig.figures import sheet
 from instrument_ig.figures.sounds import prediction
 from instrument_ig.figures.terminal import terminal_heatmap
+from instrument_ig.storage import cache
 from instrument_ig.types import Axis
 
 FLAGS = flags.FLAGS
@@ -55,6 +59,14 @@ def define_flags() -> None:
     flags.DEFINE_integer("steps", 50, "path points of integrated gradients", lower_bound=1)
     flags.DEFINE_string("output_dir", None, "for PNG and CSV; by default RUN_FOLDER/predictions")
     flags.mark_flag_as_required("run")
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in the user's cache: the next call does not compile them again."""
+    folder = cache.default_folder() / "programs" / platform.node()  # they fit one machine
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def ask(
@@ -126,6 +138,7 @@ def predict(trained: Classifier, path: Path, target: Path) -> None:
     Raises:
       ValueError: it cannot be read, or is silent.
     """
+    started = time.perf_counter()
     pieces = partial(stream, path, trained.audio.sample_rate)
     hop_s = FLAGS.hop_s or trained.audio.duration_s / 2
     seconds = duration(path)
@@ -139,7 +152,7 @@ def predict(trained: Classifier, path: Path, target: Path) -> None:
     axes = _shifted(trained.front_end.axes, start_s)
     _print(trained, path, answer, seconds, image, explanation, axes)
     _save(trained, path, answer, target, image, explanation, axes)
-    console.print(f"{target}.png\n")
+    console.print(f"{target}.png, {time.perf_counter() - started:.1f} s\n")
 
 
 def _no_progress():
@@ -219,6 +232,7 @@ def main(argv):
     if not paths:
         raise app.UsageError("name at least one sound")
     folder = Path(FLAGS.run)
+    keep_programs()
     with sounds.refusing_bad_input():
         trained = classifier.load(folder, FLAGS.features)
     output = Path(FLAGS.output_dir) if FLAGS.output_dir else folder / "predictions"
