@@ -110,6 +110,8 @@ def _frames(file: soundfile.SoundFile, duration_s: float | None) -> int:
 
 @contextlib.contextmanager
 def _open(path: str) -> Iterator[soundfile.SoundFile]:
+    if not Path(path).exists():
+        raise BadAudio(path, "cannot be read: no such file")  # libsndfile says "System error"
     try:
         with soundfile.SoundFile(path) as file:
             yield file

@@ -127,7 +127,7 @@ def broken(path, kind):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("missing", "cannot be read"),
+        ("missing", "cannot be read: no such file"),
         ("text", "cannot be read"),
         ("no bytes", "cannot be read"),
         ("folder", "cannot be read"),
