@@ -103,10 +103,15 @@ def load_material(folder: Path, dataset: Dataset, parts: Mapping[str, Sequence[N
     with sounds.refusing_bad_input():
         found = sounds.extract_images(dataset, dataset.notes, front_ends)
     seconds = time.perf_counter() - started
+    cores = FLAGS.workers or joblib.cpu_count()
     console.print(
-        f"loading and extraction: {len(found.notes)} sounds in {seconds:.1f} s on "
-        f"{FLAGS.workers or joblib.cpu_count()} cores ({len(found.notes) / seconds:.0f}/s)"
+        f"loading and extraction: {len(found.notes)} sounds in {seconds:.1f} s on {cores} cores "
+        f"({len(found.notes) / seconds:.0f}/s); processor time {found.loading_s:.1f} s for "
+        f"loading, {found.computing_s:.1f} s for extraction"
     )
+    spent = {"sounds": len(found.notes), "cores": cores, "seconds": seconds}
+    spent |= {"loading_cpu_s": found.loading_s, "extraction_cpu_s": found.computing_s}
+    files.write_table(folder / "extraction.csv", [spent])
     if found.bad:
         skipped = [{"path": error.path, "reason": error.reason} for error in found.bad]
         files.write_table(folder / "skipped.csv", skipped)
@@ -133,7 +138,7 @@ def draw_sounds(folder: Path, dataset: Dataset, material: Material, split: str) 
         | {side: int((material.labels[material.rows(split, side)] == k).sum()) for side in SIDES}
         for k, label in enumerate(material.classes)
     ]
-    save(figures.class_distribution(counts), folder / "classes", counts)
+    save(figures.class_distribution(counts, split), folder / "classes", counts)
     first = [int(np.argmax(material.labels == k)) for k in range(len(material.classes))]
     waveforms = np.stack([dataset.load(material.notes[row]) for row in first])
     figure = sound_figures.waveforms(material.classes, waveforms, dataset.sample_rate)

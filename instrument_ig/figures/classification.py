@@ -17,11 +17,12 @@ MARKERS = "os^Dv"  # a second way to tell classes of similar colours apart
 NO_SUPPORT_COLOUR = "0.88"
 
 
-def class_distribution(rows: Rows) -> Figure:
+def class_distribution(rows: Rows, split: str) -> Figure:
     """Draw Figure 1: notes per class, stacked by part.
 
     Args:
       rows: label, and the notes of it in train, valid and test.
+      split: How the parts were made.
     """
     figure, ((panel,),) = sheet(width=6.0, height=1.0 + 0.2 * len(rows))
     labels = [row["label"] for row in rows]
@@ -33,7 +34,7 @@ def class_distribution(rows: Rows) -> Figure:
     for place, total in enumerate(left):
         panel.text(total, place, f" {total:.0f}", va="center", fontsize=7)
     panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_xlabel("notes")
+    panel.set_xlabel(f"notes (split: {split})")
     panel.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return figure
 

@@ -104,8 +104,10 @@ def prediction(
     figure.colorbar(drawn, ax=panels[0, 0])
     panels[0, 0].set_title("standardised spectrogram")
     for panel, (name, heatmap) in zip((panels[0, 1], panels[1, 0]), heatmaps.items(), strict=True):
-        limit = colour_limit(heatmap)
-        figure.colorbar(draw_overlay(panel, spectrogram, heatmap, axes, limit), ax=panel)
+        drawn = draw_overlay(panel, spectrogram, heatmap, axes, colour_limit(heatmap))
+        bar = figure.colorbar(drawn, ax=panel)
+        if heatmap.min() >= 0:  # Grad-CAM
+            bar.ax.set_ylim(bottom=0)
         panel.set_title(name)
     if len(times_s) > 1:
         _draw_course(panels[1, 1], times_s, course)

@@ -18,6 +18,9 @@ PROCESSES_PAY_S = 3.0  # of work left, in CPU time: each process spends two on i
 IDLE_S = 30  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
+# Rows, what came of each, and the seconds spent on reading and on computing.
+Done = tuple[list[int], list[dict[str, np.ndarray] | BadAudio], tuple[float, float]]
+
 
 class Extraction(NamedTuple):
     """Images, one row per note that could be read."""
@@ -25,6 +28,8 @@ class Extraction(NamedTuple):
     images: dict[str, Float32[np.ndarray, "B T F"]]  # by the spectrogram's name
     notes: tuple[Note, ...]
     bad: tuple[BadAudio, ...]
+    loading_s: float  # processor time of all processes; nothing for what was in the cache
+    computing_s: float
 
 
 def extract(
@@ -59,7 +64,7 @@ def extract(
         name: np.empty((len(notes), *spectrogram.shape), np.float32)
         for name, spectrogram in spectrograms.items()
     }
-    missing, bad = [], {}
+    missing, bad, spent_s = [], {}, np.zeros(2)
     for row, note in enumerate(notes):
         if (found := _recall(folder, note, spectrograms)) is None:
             missing.append(row)
@@ -68,13 +73,14 @@ def extract(
     done = len(notes) - len(missing)
     if report:
         report(done, len(notes))
-    for rows, results in _compute(dataset, notes, missing, spectrograms, folder, workers):
+    for rows, results, seconds in _compute(dataset, notes, missing, spectrograms, folder, workers):
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, BadAudio):
                 bad[row] = result
             else:
                 _store(images, row, result)
         done += len(rows)
+        spent_s += seconds
         if report:
             report(done, len(notes))
     if bad and not skip_bad_files:
@@ -84,6 +90,7 @@ def extract(
         {name: array[good] for name, array in images.items()} if bad else images,
         tuple(notes[row] for row in good),
         tuple(bad[row] for row in sorted(bad)),
+        *spent_s.tolist(),
     )
 
 
@@ -99,7 +106,7 @@ def _compute(
     spectrograms: Mapping[str, Spectrogram],
     folder: Path,
     workers: int | None,
-) -> Iterator[tuple[list[int], list[dict[str, np.ndarray] | BadAudio]]]:
+) -> Iterator[Done]:
     """Return batches of rows with their results, in the order in which they get ready."""
     tasks = [
         (dataset.load, spectrograms, folder, list(batch), [notes[row] for row in batch])
@@ -125,9 +132,11 @@ def _task(
     folder: Path,
     rows: list[int],
     notes: list[Note],
-) -> tuple[list[int], list[dict[str, np.ndarray] | BadAudio]]:
+) -> Done:
     """Read a batch of notes, compute their images and keep them."""
+    started_s = time.process_time()
     sounds = [_attempt(load, note) for note in notes]
+    loaded_s = time.process_time()
     good = [index for index, sound in enumerate(sounds) if not isinstance(sound, BadAudio)]
     results = [sound if isinstance(sound, BadAudio) else {} for sound in sounds]
     if good:
@@ -136,7 +145,7 @@ def _task(
             for index, image in zip(good, spectrogram.apply(waveforms), strict=True):
                 cache.write(folder, _key(notes[index], spectrogram), image)
                 results[index][name] = image
-    return rows, results
+    return rows, results, (loaded_s - started_s, time.process_time() - loaded_s)
 
 
 def _attempt(load, note) -> np.ndarray | BadAudio:

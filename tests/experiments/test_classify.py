@@ -68,6 +68,8 @@ def test_a_run_leaves_its_tables_and_figures(finished):
     folder, output = finished
     assert "too few for three parts, train only: lonely" in output
     assert "loading and extraction: 38 sounds in" in output
+    (spent,) = files.read_table(folder / "extraction.csv")
+    assert spent["sounds"] == "38"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["finished"]
     assert manifest["classes"] == ["high", "lonely", "low", "middle"]

@@ -46,7 +46,8 @@ def test_class_distribution_stacks_the_parts():
         {"label": "Banjo", "train": 7, "valid": 2, "test": 1},
         {"label": "Horn", "train": 3, "valid": 0, "test": 0},
     ]
-    (panel,) = classification.class_distribution(rows).axes
+    (panel,) = classification.class_distribution(rows, "group").axes
+    assert panel.get_xlabel() == "notes (split: group)"
     assert widths(panel) == [7, 3, 2, 0, 1, 0]
     assert [bar.get_x() for bar in panel.patches] == [0, 0, 7, 3, 9, 3]
     assert [text.get_text() for text in panel.texts] == [" 10", " 3"]

@@ -47,8 +47,10 @@ def test_equals_a_loop_and_then_comes_from_the_cache(tmp_path, dataset, front_en
     assert_equal(first.images, expected)
     assert first.notes == dataset.notes
     assert first.bad == ()
+    assert min(first.loading_s, first.computing_s) > 0
     deaf = dataset._replace(load=None)  # nothing but the cache can answer
     again = extract(deaf, dataset.notes[::-1], front_ends, cache_dir=tmp_path / "cache")
+    assert (again.loading_s, again.computing_s) == (0, 0)
     for name in NAMES:
         np.testing.assert_array_equal(again.images[name][::-1], first.images[name])
 
