@@ -15,7 +15,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-SUITES = ("study", "metrics", "classification")
+from experiments import driver
+
+SUITES = ("study", "attribution", "metrics", "classification")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("suite", None, SUITES, "which room to measure")
@@ -56,4 +58,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    driver.launch(main)

@@ -34,7 +34,7 @@ def maps_of(shape: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
 
 def measure_logmel() -> Iterator[dict]:
     """All pairs of 16 maps of 126 x 128, against OR-tools' min-cost flow on two of the pairs."""
-    peak = peak_memory(_all_pairs, (126, 128), 16)  # right only in the first row of a process
+    peak = peak_memory(_all_pairs, (126, 128), 16)
     row = _measure((126, 128), (LINEAR, LINEAR), min_cost_flow, 16, [(0, 1), (2, 3)])
     yield row | {"peak_mib": peak >> 20}
 

@@ -1,10 +1,12 @@
 """The one stopwatch: medians of blocked calls, first call apart; peak memory of a process."""
 
 import multiprocessing
+import re
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -35,19 +37,31 @@ def time_calls(functions: dict[str, Callable[[], Any]], repeats: int = 5) -> dic
     return {name: _summary(seconds, first[name]) for name, seconds in spent.items()}
 
 
-def peak_memory(target: Callable[..., Any], *args: Any) -> int:
+def peak_memory(target: Callable[..., Any], *args: Any, limit: int | None = None) -> int:
     """Bytes that `target(*args)` adds to the peak resident size of a fresh process after imports.
 
-    `target` and `args` must pickle; what `target` imports at module level is not counted.
+    `target` and `args` must pickle; what `target` imports at module level is not counted. Linux
+    only.
+
+    Raises:
+      MemoryError: the process wanted more than `limit` bytes of address space.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure_peak, (target, args))
+        return pool.apply(_measure_peak, (target, args, limit))
 
 
-def _measure_peak(target, args):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _measure_peak(target, args, limit):
+    if limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    before = _peak_resident()
     jax.block_until_ready(target(*args))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return _peak_resident() - before
+
+
+def _peak_resident():
+    # Of this very program; `ru_maxrss` starts at the size of the process that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
 
 
 def _seconds(function):

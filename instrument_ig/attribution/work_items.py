@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from instrument_ig.attribution.programs import Parts, is_traced, result_shape
+from instrument_ig.compilation import compiler_options
 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
@@ -86,7 +87,7 @@ def weighted_sums(
     for start in range(0, n, chunk):
         part = jax.tree.map(lambda leaf, at=start: leaf[at : at + chunk], items)
         part = _pad(part, chunk)
-        sums, record = _advance(function, *parts, data, part, sums)
+        sums, record = _advance()(function, *parts, data, part, sums)
         records.append(record)
         jax.block_until_ready(records[-IN_FLIGHT:][0])
         if report:
@@ -131,7 +132,8 @@ def _fitting_chunk(function, static, leaves, structure, chunk, memory):
     while True:
         repeat = lambda leaf, size=chunk: leaf.update(shape=(size, *leaf.shape))
         part = jax.tree.map(repeat, item)
-        need = program_memory(_advance.lower(function, static, arrays, data, part, sums).compile())
+        program = _advance().lower(function, static, arrays, data, part, sums).compile()
+        need = program_memory(program)
         if need <= memory:
             return chunk
         if chunk == 1:
@@ -169,9 +171,15 @@ def _step(function, score, data, items, sums):
     return lax.fori_loop(0, len(items.row), add, sums), records
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
-def _advance(function, static, arrays, data, items, sums):
-    return _step(function, Parts(static, arrays).whole(), data, items, sums)
+@lru_cache
+def _advance():
+    """Return the compiled step; made at its first use, because only then the backend is known."""
+
+    def advance(function, static, arrays, data, items, sums):
+        return _step(function, Parts(static, arrays).whole(), data, items, sums)
+
+    options = compiler_options()
+    return jax.jit(advance, static_argnums=(0, 1), donate_argnums=5, compiler_options=options)
 
 
 def _scan(function, score, data, items, sums, chunk):

@@ -1,0 +1,288 @@
+"""Integrated gradients against Captum on a PyTorch twin; rows stand in BUILD-notes.md.
+
+Both sides explain the same trained networks on the same notes from the zero baseline, with the
+same Gauss-Legendre nodes unless said. "Tuned" is Captum at its best: channels-last memory, weights
+that ask for no gradients, the `internal_batch_size` that a sweep finds fastest. "Default" is what
+`IntegratedGradients(network).attribute(images)` does.
+
+    python experiments/benchmark.py --suite=attribution --rows=tolerance
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+
+from experiments import study
+from experiments.benchmarks import torch_twin
+from experiments.benchmarks.stopwatch import peak_memory, time_call, time_calls
+from instrument_ig import models, training
+from instrument_ig.attribution import integrated_gradients
+from instrument_ig.audio import DATASETS
+from instrument_ig.config import AudioConfig, SpectrogramConfig, TrainConfig
+from instrument_ig.spectrograms import SPECTROGRAMS
+from instrument_ig.spectrograms.extraction import extract
+from instrument_ig.types import Split
+
+INSTRUMENT = "guitar"
+EPOCHS = {"logmel": 6, "stft": 2}
+STEPS = 50  # Captum's default, and ours
+TOLERANCE = 0.01
+MOST_STEPS = 3200  # at which the search with Captum gives up
+SWEEP = (1, 2, 4, 8, 16, 32)  # internal_batch_size
+AGREEMENT = 1e-3  # relative L1 distance; float32 gradients of both sides are within 1e-4
+MEMORY = 20 * 2**30  # bytes that Captum may use before it counts as out of memory
+
+
+class Case(NamedTuple):
+    """A trained network of one spectrogram and notes that it never heard."""
+
+    variables: Any
+    score: Split
+    images: np.ndarray  # [64, T, F]
+
+    def ours(self, batch: int, **options) -> Callable:
+        """Return a call that explains the first notes."""
+        images = self.images[:batch]
+        baseline = np.zeros_like(images[0])
+        return lambda: integrated_gradients(self.score, images, baseline, **options)
+
+    def captum(self, batch: int, tuned: bool, **options) -> Callable:
+        """Return the same call on the twin; it gives maps and residuals as NumPy arrays."""
+        network = torch_twin.chen(self.variables, self.images.shape[1:])
+        images = torch.tensor(self.images[:batch, None])
+        if tuned:
+            network = network.to(memory_format=torch.channels_last).requires_grad_(False)
+            images = images.contiguous(memory_format=torch.channels_last)
+        explain = partial(IntegratedGradients(network).attribute, images, target=0)
+
+        def call(**more):
+            found = explain(return_convergence_delta=True, **options, **more)
+            maps, residual = (values.detach().numpy() for values in found)
+            return maps[:, 0], residual
+
+        return call
+
+
+@lru_cache
+def case(spectrogram: str) -> Case:
+    """Train one network on the default notes, with a fixed seed, and choose 64 test notes."""
+    audio = AudioConfig()
+    front_end = SPECTROGRAMS[spectrogram](SpectrogramConfig(), audio)
+    dataset = DATASETS["soundfont"](audio)
+    images = extract(dataset, dataset.notes, {spectrogram: front_end}).images[spectrogram]
+    silence = front_end.apply(np.zeros(round(audio.sample_rate * audio.duration_s), np.float32))
+    material = study.standardised(spectrogram, front_end, dataset.notes, images, silence)
+    network, config = study.network(material), TrainConfig()
+    state = training.train(
+        network,
+        training.start(network, jax.random.key(0), EPOCHS[spectrogram]),
+        *(study.binary_examples(material, INSTRUMENT, 0, split) for split in ("train", "valid")),
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+    )
+    chosen = np.random.default_rng(0).permutation(material.rows("test"))[:64]
+    variables = state.best_variables
+    return Case(variables, models.split(network, variables), material.images[chosen])
+
+
+def measure_equal_steps() -> Iterator[dict]:
+    """The same nodes, against Captum tuned."""
+    repeats = {("logmel", 1): 9, ("logmel", 16): 5, ("logmel", 64): 3, ("stft", 1): 5}
+    for spectrogram in EPOCHS:
+        subject = case(spectrogram)
+        best = _best_batch_size(subject)
+        for batch in (1, 16, 64):
+            yield _compare(
+                spectrogram,
+                subject.ours(batch),
+                subject.captum(batch, tuned=True, internal_batch_size=best, n_steps=STEPS),
+                batch,
+                repeats.get((spectrogram, batch), 1),
+            ) | {"internal_batch_size": best}
+
+
+def measure_defaults() -> Iterator[dict]:
+    """The same nodes, against Captum as users call it."""
+    for spectrogram, batch in (("logmel", 1), ("logmel", 16), ("stft", 1)):
+        subject = case(spectrogram)
+        try:
+            variables = jax.device_get(subject.variables)
+            peak = peak_memory(_captum_noise, spectrogram, variables, batch, limit=MEMORY)
+        except MemoryError:
+            yield {"spectrogram": spectrogram, "batch": batch, "captum": "out of memory"}
+            continue
+        ours, captum = subject.ours(batch), subject.captum(batch, tuned=False)
+        row = _compare(spectrogram, ours, captum, batch, repeats=3 if batch > 1 else 7)
+        yield row | {"captum_mib": peak >> 20}
+
+
+def measure_tolerance() -> Iterator[dict]:
+    """All of 64 maps within one per cent, against Captum with doubled steps until all are."""
+    subject = case("logmel")
+    ours = subject.ours(64, tolerance=TOLERANCE, max_steps=MOST_STEPS)
+    found = ours()
+    rises = np.asarray(found.values.sum((1, 2)) - found.residual)
+    seconds = time_call(ours, repeats=3)
+    captum = subject.captum(64, tuned=True, internal_batch_size=_best_batch_size(subject))
+    spent, steps, passed = 0.0, STEPS, 0
+    while steps <= MOST_STEPS and passed < 64:
+        start = time.perf_counter()
+        maps, residual = captum(n_steps=steps)
+        spent += time.perf_counter() - start
+        passed = int((abs(residual) <= TOLERANCE * abs(rises).clip(0.01)).sum())
+        print(f"  captum, {steps} steps: {passed} of 64 within, {spent:.0f} s so far", flush=True)
+        steps *= 2
+    yield {
+        "maps": 64,
+        "ours_s": round(seconds.median_s, 2),
+        "ours_converged": int(found.converged.sum()),
+        "points_median": float(np.median(found.steps)),
+        "points_most": int(found.steps.max()),
+        "captum_s": round(spent, 1),
+        "captum_converged": passed,
+        "captum_steps": steps // 2,
+        "ratio": round(spent / seconds.median_s, 1),
+        "compile_s": round(seconds.first_s - seconds.median_s, 1),
+    }
+
+
+def measure_honoured(reference_steps: int = 512) -> Iterator[dict]:
+    """The tolerance on eight maps of each size, judged from outside.
+
+    The score difference is that of the twin in double precision, and the map is compared with one
+    of many more points.
+    """
+    for spectrogram in EPOCHS:
+        subject = case(spectrogram)
+        found = subject.ours(8, tolerance=TOLERANCE)()
+        twin = torch_twin.chen(subject.variables, subject.images.shape[1:]).double()
+        images = torch.tensor(subject.images[:8, None], dtype=torch.float64)
+        with torch.no_grad():
+            rises = (twin(images) - twin(torch.zeros_like(images[:1])))[:, 0].numpy()
+        values = np.asarray(found.values, np.float64)
+        residual = abs(values.sum((1, 2)) - rises) / abs(rises).clip(0.01)
+        assert (residual[found.converged] <= TOLERANCE * 1.01).all(), residual  # float32 scores
+        fine = subject.ours(8, steps=reference_steps, rule="midpoint")().values
+        yield {
+            "spectrogram": spectrogram,
+            "converged": f"{int(found.converged.sum())} of 8",
+            "points": " ".join(map(str, sorted(np.asarray(found.steps).tolist()))),
+            "residual_worst": f"{residual.max():.2g}",
+            "map_error_median": round(float(np.median(_distances(values, fine))), 3),
+            "map_error_worst": round(max(_distances(values, fine)), 3),
+        }
+
+
+def measure_memory() -> Iterator[dict]:
+    """Peak memory of a process at 512 steps over that at 32."""
+    for spectrogram, batch in (("logmel", 16), ("stft", 1)):
+        variables = jax.device_get(case(spectrogram).variables)
+        peaks = {
+            steps: peak_memory(_explain_noise, spectrogram, variables, batch, steps)
+            for steps in (32, 512)
+        }
+        yield {
+            "spectrogram": spectrogram,
+            "batch": batch,
+            **{f"mib_{steps}_steps": round(peak / 2**20) for steps, peak in peaks.items()},
+            "ratio": round(peaks[512] / peaks[32], 3),
+        }
+
+
+def measure_arithmetic() -> Iterator[dict]:
+    """The model's arithmetic per second over that of a large matrix product."""
+    matrix = jnp.ones((4096, 4096), jnp.float32)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    for spectrogram, batch in (("logmel", 16), ("stft", 1)):
+        subject = case(spectrogram)
+        calls = {"product": lambda: product(matrix), "ours": subject.ours(batch)}
+        seconds = time_calls(calls, repeats=5)
+        roof = 2 * 4096**3 / seconds["product"].median_s
+        flop = _gradient_flop(subject)
+        rate = flop * batch * STEPS / seconds["ours"].median_s
+        yield {
+            "spectrogram": spectrogram,
+            "gflop_per_gradient": round(flop / 1e9, 2),
+            "ms_per_gradient": round(1e3 * flop / rate, 2),
+            "gflop_per_s": round(rate / 1e9),
+            "matrix_product_gflop_per_s": round(roof / 1e9),
+            "share": round(rate / roof, 2),
+        }
+
+
+def _gradient_flop(subject):
+    """Return the floating point operations of one input gradient of the model as written."""
+    params = subject.variables["params"]
+    frames, bins = subject.images.shape[1:]
+    forward = 0
+    for place in range(6):
+        kernel = params[f"conv2d_{place}"]["kernel"]
+        forward += 2 * kernel.size * (frames >> place // 2) * (bins >> place // 2)
+    forward += 2 * sum(params[f"dense_{place}"]["kernel"].size for place in range(2))
+    return 2 * forward
+
+
+def _best_batch_size(subject):
+    calls = {
+        size: subject.captum(1, tuned=True, internal_batch_size=size, n_steps=STEPS)
+        for size in SWEEP
+    }
+    seconds = time_calls(calls, repeats=3)
+    return min(seconds, key=lambda size: seconds[size].median_s)
+
+
+def _compare(spectrogram, ours, captum, batch, repeats):
+    values, expected = np.asarray(ours().values), captum()[0]
+    assert max(_distances(values, expected)) < AGREEMENT, _distances(values, expected)
+    seconds = time_calls({"ours": ours, "captum": captum}, repeats)
+    mine, other = seconds["ours"].median_s, seconds["captum"].median_s
+    return {
+        "spectrogram": spectrogram,
+        "batch": batch,
+        "ours_s": round(mine, 3),
+        "captum_s": round(other, 3),
+        "ours_ms_per_gradient": round(1e3 * mine / batch / STEPS, 2),
+        "captum_ms_per_gradient": round(1e3 * other / batch / STEPS, 2),
+        "ratio": round(other / mine, 2),
+    }
+
+
+def _distances(maps, expected):
+    """Relative L1 distance of each map."""
+    away = np.abs(maps - np.asarray(expected)).sum((1, 2))
+    return (away / np.abs(expected).sum((1, 2))).tolist()
+
+
+def _noise(spectrogram, batch):
+    shape = SPECTROGRAMS[spectrogram](SpectrogramConfig(), AudioConfig()).shape
+    return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+
+
+def _explain_noise(spectrogram, variables, batch, steps):
+    images = _noise(spectrogram, batch)
+    score = models.split(models.MODELS["chen"](images.shape[1:], 1), variables)
+    return integrated_gradients(score, images, np.zeros_like(images[0]), steps=steps).values
+
+
+def _captum_noise(spectrogram, variables, batch):
+    try:
+        return Case(variables, None, _noise(spectrogram, batch)).captum(batch, tuned=False)()
+    except RuntimeError as error:  # PyTorch's allocator
+        raise MemoryError(str(error)) from None
+
+
+ROWS = {
+    "equal_steps": measure_equal_steps,
+    "defaults": measure_defaults,
+    "tolerance": measure_tolerance,
+    "honoured": measure_honoured,
+    "memory": measure_memory,
+    "arithmetic": measure_arithmetic,
+}
