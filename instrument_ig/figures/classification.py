@@ -95,7 +95,7 @@ def calibration(curves: Mapping[str, tuple[Reliability, float]]) -> Figure:
         middles = (np.arange(bins) + 0.5) / bins
         upper.plot((0, 1), (0, 1), color="0.6", linewidth=0.8, linestyle="--")
         upper.bar(middles, np.nan_to_num(curve.accuracy), 0.9 / bins, alpha=0.5)
-        upper.plot(curve.confidence, curve.accuracy, "o", color="C1", markersize=4)
+        upper.plot(curve.confidence, curve.accuracy, "o", color="C1", markersize=4, clip_on=False)
         upper.set_title(f"{name}\ncalibration error {curve.error:.3f}, Brier score {brier:.3f}")
         upper.set_ylabel("share that is right")
         upper.set_ylim(0, 1)

@@ -61,9 +61,10 @@ def grad_cam_steps(
     figure, panels = sheet(2, 3, width=3.6, height=2.7)
     draw_image(panels[0, 0], spectrogram, axes, cmap="magma")
     panels[0, 0].set_title("1. standardised spectrogram")
-    heaviest = int(np.abs(weights).argmax())
-    draw_image(panels[0, 1], features[:, :, heaviest], axes, cmap="magma")
-    panels[0, 1].set_title(f"2. feature map {heaviest + 1}, weight {weights[heaviest]:.2g}")
+    # The one that adds most to the sum: the heaviest may be empty.
+    most = int((weights * features.mean((0, 1))).argmax())
+    draw_image(panels[0, 1], features[:, :, most], axes, cmap="magma")
+    panels[0, 1].set_title(f"2. feature map {most + 1}, weight {weights[most]:.2g}")
     weighted = np.maximum(features @ weights, 0)
     draw_image(panels[0, 2], to_maximum(weighted), axes, cmap="magma", vmin=0, vmax=1)
     panels[0, 2].set_title("3. weighted sum, ReLU, maximum 1")
