@@ -13,6 +13,7 @@ MODULES = sorted([*ROOT.glob("instrument_ig/**/*.py"), *ROOT.glob("experiments/*
 LEVELS = {
     "types": 0,
     "config": 0,
+    "compilation": 0,
     "models": 1,
     "attribution": 1,
     "metrics": 1,
@@ -29,10 +30,11 @@ LEVELS = {
 WITHIN_A_LEVEL = {("audio", "storage"), ("spectrograms", "storage"), ("spectrograms", "audio")}
 
 DOORS = {
-    "flax": {"models"},
-    "optax": {"training"},
-    "ott": {"metrics", "experiments"},  # experiments: the benchmark's reference
-    "librosa": {"audio", "spectrograms", "experiments"},  # experiments: the benchmark's reference
+    # experiments: the references of the benchmark
+    "flax": {"models", "experiments"},
+    "optax": {"training", "experiments"},
+    "ott": {"metrics", "experiments"},
+    "librosa": {"audio", "spectrograms", "experiments"},
     "sklearn": {"classical", "audio", "figures"},
     "matplotlib": {"figures"},
     "absl": {"experiments"},

@@ -28,13 +28,16 @@ def time_call(function: Callable[[], Any], repeats: int = 5) -> Timing:
 
 
 def time_calls(functions: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, Timing]:
-    """Time several functions in turn, so that a noisy moment of the machine hits all of them."""
+    """Time several functions in turn, so that a noisy moment of the machine hits all of them.
+
+    Without repeats the first calls stand for the median.
+    """
     first = {name: _seconds(function) for name, function in functions.items()}
     spent: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             spent[name].append(_seconds(function))
-    return {name: _summary(seconds, first[name]) for name, seconds in spent.items()}
+    return {name: _summary(spent[name] or [first[name]], first[name]) for name in functions}
 
 
 def peak_memory(target: Callable[..., Any], *args: Any, limit: int | None = None) -> int:

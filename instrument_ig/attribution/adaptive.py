@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from instrument_ig.attribution.paths import Path
+from instrument_ig.attribution.paths import Paths
 from instrument_ig.attribution.quadrature import midpoint
 from instrument_ig.attribution.work_items import WorkItems, weighted_sums
 
 FIRST = 8  # points of the first round, those of the midpoint rule
 GROWTH = 8  # each further round adds one point for every so many there are
-KEPT = 15  # gradients of a path that are kept apart until their weights are final
+KEPT = 47  # gradients of a path that are kept apart until their weights are final
 SLOTS = KEPT + 1  # the last one sums all further gradients
 
 
@@ -52,7 +52,7 @@ class Points(NamedTuple):
 def integrate(
     gradient: Callable[..., Any],
     score: Any,
-    path: Path,
+    paths: Paths,
     ends: Float[np.ndarray, "rows 2"],
     allowed: Float[np.ndarray, " rows"],
     max_steps: int,
@@ -73,7 +73,7 @@ def integrate(
     Args:
         gradient: the work items' function; its records are (score, slope).
         score: handed to it.
-        path: the paths.
+        paths: one row for each of `ends`.
         ends: scores at their starts and ends.
         allowed: absolute residual of each path.
         max_steps: most gradients per path.
@@ -91,7 +91,7 @@ def integrate(
         once = np.where(points.number < KEPT, 1, points.counted)
         items = _items(active, points, new, once)
         sums, records = weighted_sums(
-            gradient, score, path, items, sums=sums, slots=n * SLOTS, **options
+            gradient, score, paths, items, sums=sums, slots=n * SLOTS, **options
         )
         points.score[new], points.slope[new] = records
         steps[active] += fresh.shape[1]
@@ -114,7 +114,7 @@ def integrate(
         report(n - len(active))
     again = jax.tree.map(lambda *parts: np.concatenate(parts), *again)
     if len(again.row):
-        sums, _ = weighted_sums(gradient, score, path, again, sums=sums, **options)
+        sums, _ = weighted_sums(gradient, score, paths, again, sums=sums, **options)
     return Integrals(_combine(sums, weights), steps, settled)
 
 

@@ -60,7 +60,7 @@ def integrated_grad_cam(
     arguments.checked_tap(score, inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
     nodes, weights = quadrature(rule, steps)
-    images = lay_paths(arguments.whole(score), inputs, baselines, "input").images
+    images = lay_paths(arguments.whole(score), inputs, baselines, "input")[0].maps
     n, r, dtype = n_rows(images), len(baselines), images.delta.dtype
     rows = np.repeat(np.arange(n), steps)
     items = WorkItems(rows, np.tile(nodes.astype(dtype), n), np.tile(weights / r, n), rows // r)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from instrument_ig.attribution import adaptive, arguments
-from instrument_ig.attribution.paths import Path, Paths, Space, lay_paths, to_maps
+from instrument_ig.attribution.paths import Integrand, Paths, Space, lay_paths
 from instrument_ig.attribution.programs import is_traced
 from instrument_ig.attribution.quadrature import Quadrature, quadrature
 from instrument_ig.attribution.work_items import (
@@ -66,8 +66,8 @@ def integrated_gradients(
         key: not used; nothing is drawn.
         params: stacked parameters, pytree of [M, ...], of a score of (params, image), or a `Split`
             of two such functions: M models in one call, results [M, B, ...].
-        at: where a `Split` is explained. "input": its prefix is affine; it and its transpose run
-            once per map, the result is that of the whole score. "tap": the path is straight in the
+        at: where a `Split` is explained. "input": its prefix is affine and runs at the ends of
+            paths only; the result is that of the whole score. "tap": the path is straight in the
             prefix's output and the maps have its shape (layer integrated gradients).
         steps: path points of each map and baseline, without a tolerance.
         rule: a name in `quadrature.RULES`, without a tolerance.
@@ -92,7 +92,7 @@ def integrated_gradients(
         may be off at constant baselines. Under `jit` or `vmap` values are not checked, and NaN
         propagates; a NaN map spoils no other.
     Cost: per map R * steps gradients and 2 R scores. Memory beside inputs and maps does not
-        depend on steps or B: a chunk, and for each path of a group one gradient, or 16 of them
+        depend on steps or B: a chunk, and for each path of a group one gradient, or 48 of them
         with a tolerance.
     References: Sundararajan, Taly, Yan, Axiomatic attribution for deep networks, 2017, eq. 1.
         Erion et al., Improving performance of deep learning models with axiomatic attribution
@@ -153,9 +153,10 @@ def _explain(score, inputs, baselines, plan, report):
 
 def _group_size(score, inputs, r, plan):
     """Return into how many inputs a batch is cut, so that a group's arrays fit its share."""
-    point = arguments.shape_of_one(score.prefix, inputs) if isinstance(score, Split) else inputs[0]
+    inner = arguments.shape_of_one(score.prefix, inputs) if isinstance(score, Split) else inputs[0]
+    outer = inner if plan.at == "tap" else inputs[0]
     sums = 1 if plan.tolerance is None else adaptive.SLOTS
-    row = 2 * inputs[0].size + (2 + sums) * point.size
+    row = (2 + sums) * outer.size + 2 * inner.size
     bytes_per_path = row * max(4, inputs.dtype.itemsize)
     paths = min(GROUP, plan.memory // GROUP_SHARE // bytes_per_path)
     n_groups = -(-len(inputs) // max(1, paths // r))
@@ -165,25 +166,25 @@ def _group_size(score, inputs, r, plan):
 def _explain_group(score, inputs, baselines, plan, report):
     shape = len(inputs), len(baselines)
     options = {"memory": plan.memory, "chunk": plan.chunk}
-    paths = lay_paths(score, inputs, baselines, plan.at)
-    ends = _end_scores(paths, options).astype(paths.points.delta.dtype)
+    paths, integrand = lay_paths(score, inputs, baselines, plan.at)
+    ends = _end_scores(integrand, paths, options).astype(paths.maps.delta.dtype)
     difference = (ends[:, 1] - ends[:, 0]).reshape(shape).mean(1)
     allowed = (plan.tolerance or TOLERANCE) * abs(difference).clip(plan.floor)
     count = lambda rows: report(rows // shape[1])
     if plan.tolerance is None:
-        integrals = _fixed(paths, plan.rule, count, options)
+        integrals = _fixed(integrand, paths, plan.rule, count, options)
     else:
         integrals = adaptive.integrate(
-            _gradient,
-            paths.rest,
-            paths.points,
+            _gradient_and_slope,
+            integrand,
+            paths,
             ends,
             np.repeat(allowed, shape[1]),
             plan.max_steps,
             count,
             **options,
         )
-    maps = to_maps(paths, integrals.values)
+    maps = paths.maps.delta * integrals.values
     maps = maps.reshape(*shape, *maps.shape[1:]).mean(1)
     residual = maps.reshape(len(maps), -1).sum(1) - difference
     settled = integrals.settled.reshape(shape).all(1)
@@ -192,30 +193,36 @@ def _explain_group(score, inputs, baselines, plan, report):
     return Attribution(maps.astype(inputs.dtype), residual.astype(inputs.dtype), steps, converged)
 
 
-def _end_scores(paths: Paths, options):
+def _end_scores(integrand, paths, options):
     """Return the scores where each path starts and ends, [rows, 2]."""
-    rows = np.repeat(np.arange(n_rows(paths.points)), 2)
-    alpha = np.tile(np.array([0, 1], paths.points.delta.dtype), n_rows(paths.points))
+    rows = np.repeat(np.arange(n_rows(paths)), 2)
+    alpha = np.tile(np.array([0, 1], paths.maps.delta.dtype), n_rows(paths))
     ends = WorkItems(rows, alpha, alpha, rows)
-    return weighted_sums(_score, paths.rest, paths.points, ends, **options)[1].reshape(-1, 2)
+    return weighted_sums(_score, integrand, paths, ends, **options)[1].reshape(-1, 2)
 
 
-def _fixed(paths: Paths, rule: Quadrature, report, options) -> adaptive.Integrals:
+def _fixed(integrand, paths, rule: Quadrature, report, options) -> adaptive.Integrals:
     """Integrate every path by the same rule."""
-    n, steps = n_rows(paths.points), len(rule.nodes)
+    n, steps = n_rows(paths), len(rule.nodes)
     rows = np.repeat(np.arange(n), steps)
-    nodes, weights = (np.tile(each.astype(paths.points.delta.dtype), n) for each in rule)
+    nodes, weights = (np.tile(each.astype(paths.maps.delta.dtype), n) for each in rule)
     items = WorkItems(rows, nodes, weights, rows)
     count = lambda done, _: report(done // steps)
-    sums, _ = weighted_sums(_gradient, paths.rest, paths.points, items, report=count, **options)
+    sums, _ = weighted_sums(_gradient, integrand, paths, items, report=count, **options)
     return adaptive.Integrals(sums, np.full(n, steps), np.ones(n, bool))
 
 
-def _gradient(score, path: Path, alpha):
-    """One point: the gradient is summed, the score and its slope along the path are recorded."""
-    value, gradient = jax.value_and_grad(score)(path.at(alpha))
-    return gradient, (value, jnp.vdot(gradient.astype(path.delta.dtype), path.delta))
+def _score(integrand: Integrand, path: Paths, alpha):
+    return (), integrand.value(path, alpha)
 
 
-def _score(score, path: Path, alpha):
-    return (), score(path.at(alpha))
+def _gradient(integrand: Integrand, path: Paths, alpha):
+    """One point: the gradient is summed, the score is recorded."""
+    value, gradient = integrand.value_and_gradient(path, alpha)
+    return gradient, value
+
+
+def _gradient_and_slope(integrand: Integrand, path: Paths, alpha):
+    """The same, and the slope of the score along the path is recorded."""
+    value, gradient = integrand.value_and_gradient(path, alpha)
+    return gradient, (value, jnp.vdot(gradient.astype(path.maps.delta.dtype), path.maps.delta))

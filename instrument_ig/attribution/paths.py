@@ -1,9 +1,10 @@
-"""Straight paths from baselines to inputs, and how gradients along them become heatmaps.
+"""Straight paths from baselines to inputs, and the gradients along them.
 
 A path lies in the space of the images or, for a `Split`, in that of the prefix's output. Where the
 prefix is affine both are the same path: prefix(b + alpha (x - b)) runs straight from prefix(b) to
-prefix(x), and the gradient in image space is the prefix's constant transposed Jacobian applied to
-the gradient behind it. So prefix and transpose run once per path and not once per path point.
+prefix(x), so the prefix runs at the two ends of a path and not at every point. The gradient in
+image space is the prefix's constant transposed Jacobian applied to the gradient behind it. It is
+pulled back at every point, which takes no measurable time: sums of gradients are small as images.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -34,10 +35,26 @@ class Path(NamedTuple):
 class Paths(NamedTuple):
     """The paths of B inputs from R baselines each; row b * R + r."""
 
-    images: Path  # as the images move
-    points: Path  # as the argument of `rest` moves; the same where there is no prefix
+    maps: Path  # in the space of the maps
+    points: Path  # in the space of the argument of `rest`; the same where there is no prefix
+
+
+class Integrand(NamedTuple):
+    """What is integrated along paths: the gradient of `rest`, pulled back through the prefix."""
+
     rest: Any  # the score from the points on
     prefix: Any | None  # affine; None where maps are wanted in the points' own space
+
+    def value(self, path: Paths, alpha: Array) -> Array:
+        """Return the score at one point of one path."""
+        return self.rest(path.points.at(alpha))
+
+    def value_and_gradient(self, path: Paths, alpha: Array) -> tuple[Array, Array]:
+        """Return the score at one point of one path, and its gradient in the space of the maps."""
+        value, gradient = jax.value_and_grad(self.rest)(path.points.at(alpha))
+        if self.prefix is None:
+            return value, gradient
+        return value, jax.vjp(self.prefix, path.maps.start)[1](gradient)[0]
 
 
 def lay_paths(
@@ -45,8 +62,8 @@ def lay_paths(
     inputs: Float[Array, "B ..."],
     baselines: Float[Array, "R b ..."],
     at: Space,
-) -> Paths:
-    """Lay the paths of every input from every baseline.
+) -> tuple[Paths, Integrand]:
+    """Lay the paths of every input from every baseline, and say what to integrate along them.
 
     Raises:
         ValueError: `at` is unknown, is "tap" without a `Split`, or is "input" with a `Split` whose
@@ -58,19 +75,12 @@ def lay_paths(
     if not isinstance(score, Split):
         if at == "tap":
             raise ValueError("at='tap' needs a Split at that tap, not a plain score")
-        return Paths(images, images, score, None)
+        return Paths(images, images), Integrand(score, None)
     points = call(_through, score.prefix, images)
     if at == "tap":
-        return Paths(images, points, score.rest, None)
+        return Paths(points, points), Integrand(score.rest, None)
     _check_affine(score.prefix, images, points)
-    return Paths(images, points, score.rest, score.prefix)
-
-
-def to_maps(paths: Paths, integrals: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
-    """Turn each path's integral of the gradient into its map: pull back, times the difference."""
-    if paths.prefix is None:
-        return paths.points.delta * integrals
-    return call(_pull_back, paths.prefix, paths.images, integrals)
+    return Paths(images, points), Integrand(score.rest, score.prefix)
 
 
 @jax.jit
@@ -88,11 +98,6 @@ def _through(prefix, images):
 def _difference(start, end):
     precise = np.promote_types(start.dtype, np.float32)
     return Path(start, end.astype(precise) - start.astype(precise))
-
-
-def _pull_back(prefix, images, integrals):
-    pull = lambda image, integral: jax.vjp(prefix, image)[1](integral)[0]
-    return images.delta * jax.vmap(pull)(images.start, integrals.astype(images.start.dtype))
 
 
 def _check_affine(prefix, images, points):

@@ -23,7 +23,7 @@ CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
 CPU_CHUNK = 4  # activations of more images leave the cache
 LARGE_CHUNK = 256  # on accelerators
-BUCKET = 4  # chunks are powers of this, so that short lists add few programs
+BUCKET = 2  # chunks are powers of this, so that short lists add few programs
 IN_FLIGHT = 2  # chunks that may wait in the device's queue, each with its own temporary memory
 NOWHERE = np.iinfo(np.int32).max  # a slot out of every range
 

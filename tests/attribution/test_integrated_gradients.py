@@ -236,18 +236,22 @@ def test_an_affine_prefix_changes_only_rounding(images, baseline, rng, tolerance
 
 
 def test_an_affine_prefix_is_evaluated_once_per_input(images, baseline):
-    """Counted by a side effect of every evaluated row."""
+    """Counted where a value is added; the transpose has no use for it and leaves it out."""
     counted = []
 
+    def bias(_):
+        counted.append(1)
+        return np.ones((), np.float32)
+
     def prefix(image):
-        jax.debug.callback(lambda _: counted.append(1), image[0, 0])
-        return 2 * image
+        cell = jax.lax.stop_gradient(image[0, 0])
+        shape = jax.ShapeDtypeStruct((), np.float32)
+        return 2 * image + jax.pure_callback(bias, shape, cell, vmap_method="sequential")
 
     split = Split(prefix, lambda maps: jnp.tanh(maps).sum())
-    integrated_gradients(split, images, baseline, steps=30)
-    jax.effects_barrier()
-    # Both ends of every path, its transpose once, and the check of affinity on one path.
-    assert len(counted) <= 3 * B + 2
+    jax.block_until_ready(integrated_gradients(split, images, baseline, steps=30))
+    # Both ends of every path, and both ends of one path for the check that the prefix is affine.
+    assert B <= len(counted) <= 2 * B + 2
 
 
 def test_a_bent_prefix_is_refused(images, baseline):
@@ -357,7 +361,7 @@ def test_less_memory_means_smaller_chunks_and_a_smaller_peak(rng, monkeypatch):
         assert programs[-1] <= memory
         needs.append(programs[-1])
         values.append(maps.values)
-    assert needs[1] < needs[0] / 3
+    assert needs[1] < needs[0] * 0.6  # chunks are halved until they fit
     np.testing.assert_allclose(*values, rtol=1e-4)  # sums of 4096 terms, differently grouped
 
 
