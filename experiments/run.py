@@ -12,6 +12,7 @@ its table again.
 """
 
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -22,6 +23,7 @@ from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.metrics import POLICIES
 from instrument_ig.spectrograms import SPECTROGRAMS
 from instrument_ig.storage import runs
+from instrument_ig.types import Dataset
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("spectrogram", ["logmel"], f"{', '.join(SPECTROGRAMS)}; several, or all")
@@ -52,6 +54,19 @@ def spectrogram_names() -> list[str]:
     return list(dict.fromkeys(FLAGS.spectrogram))
 
 
+def describe_parts(dataset: Dataset, instruments: Sequence[str]) -> None:
+    """List the classes that cannot be tested; refuse those that cannot be trained."""
+    parts = {(note.label, note.split) for note in dataset.notes}
+    for split, consequence in (("test", "train only: no support"), ("valid", "not validated")):
+        missing = [name for name in instruments if (name, split) not in parts]
+        if missing:
+            console.print(f"{consequence}, too few groups: {', '.join(missing)}")
+    untrained = [name for name in instruments if (name, "train") not in parts]
+    if untrained:
+        names = ",".join(untrained)
+        raise ValueError(f"no training notes of {names}: go on with --leave_out={names}")
+
+
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
@@ -63,6 +78,7 @@ def main(argv):
             raise ValueError(
                 f"--instruments={instruments[0]}: one class has nothing to differ from"
             )
+        describe_parts(dataset, instruments)
         if FLAGS.figure_note and FLAGS.figure_note not in {note.name for note in dataset.notes}:
             raise ValueError(f"--figure_note={FLAGS.figure_note}: the data set has no such note")
         settings = options.settings(sys.argv[0], without=sounds.FREE)

@@ -68,8 +68,11 @@ def remembered(path: Path, compute: Callable[[], Arrays]) -> Arrays:
 def binary_examples(
     material: Material, instrument: str, seed: int, split: str
 ) -> training.Examples:
-    """Return the notes of an instrument in one split and as many of all others."""
-    rows = material.rows(split)
+    """Return the notes of an instrument in one split and as many of all others.
+
+    An instrument without validation notes is judged by those it learns from.
+    """
+    rows = material.rows(split if len(material.rows(split, instrument)) else "train")
     labels = material.column("label")[rows]
     chosen, positive = problems.one_against_others(labels, instrument, np.random.default_rng(seed))
     weights = np.ones(len(chosen), np.float32)
