@@ -4,8 +4,10 @@ Trained networks lie in checkpoints/; a run that goes on computes the rest anew.
 """
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,6 @@ import jax
 import joblib
 import numpy as np
 from absl import flags
-from rich.table import Table
 
 from experiments import classifier, explanations, options, sounds
 from experiments.classifier import FEATURES, Classifier
@@ -33,7 +34,6 @@ from instrument_ig.types import Dataset, Note, Spectrogram
 
 FLAGS = flags.FLAGS
 SIDES = ("train", "valid", "test")
-SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
 class Material(NamedTuple):
@@ -85,11 +85,11 @@ def carry_out(folder: Path, dataset: Dataset, parts: Mapping[str, Sequence[Note]
     first = next(iter(parts))
     draw_sounds(folder / "figures", dataset, material, first)
     tasks = [(split, features) for split in parts for features in FLAGS.features]
-    trained = {task: train_network(folder, material, *task) for task in tasks}
+    trained = train_networks(folder, material, tasks)
     judged = [judge(material, *task, trained[task].network) for task in tasks]
     judged += classical_models(material)
     write_tables(folder, material, judged, trained)
-    draw_models(folder / "figures", material, judged)
+    draw_models(folder, material, judged)
     draw_tsne(folder / "figures", material)
     for features in FLAGS.features:
         explain(folder, material, first, features, trained[first, features].network)
@@ -148,25 +148,53 @@ def draw_sounds(folder: Path, dataset: Dataset, material: Material, split: str) 
     save(figure, folder / "spectrograms")
 
 
-def train_network(folder: Path, material: Material, split: str, features: str) -> Trained:
-    """Train the network, or read it where it is trained, and draw its layers."""
+def train_networks(
+    folder: Path, material: Material, tasks: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Trained]:
+    """Train a network for each (split, features), on a CPU as many side by side as there are cores.
+
+    One training keeps little more than one core busy.
+    """
+    epochs, stopped = dict.fromkeys(tasks, 0), threading.Event()
+    together = joblib.cpu_count() if jax.default_backend() == "cpu" else 1
+    with (
+        progress(f"epochs of {len(tasks)} networks") as report,
+        ThreadPoolExecutor(together) as pool,
+    ):
+
+        def train(task):
+            def count(done, total):
+                if stopped.is_set():
+                    raise InterruptedError
+                epochs[task] = done
+                report(sum(epochs.values()), len(tasks) * total)
+
+            return train_network(folder, material, *task, count)
+
+        try:
+            return dict(zip(tasks, pool.map(train, tasks), strict=True))
+        finally:
+            stopped.set()  # an error or Ctrl-C here ends the other trainings with their epoch
+
+
+def train_network(folder: Path, material: Material, split: str, features: str, report) -> Trained:
+    """Train the network, or read it where it is trained."""
     front_end = material.front_ends[features]
     model = classifier.make_model(front_end, len(material.classes))
     config = options.read(ClassifierTrainConfig)
-    with progress(f"epochs on {features}, split {split}") as report:
-        fitted = fit(
-            model,
-            jax.random.key(FLAGS.seed),
-            partial(examples, material, split, features),
-            config,
-            classifier.checkpoint(folder, split, features),
-            folder / "resume" / f"{split}-{features}",
-            patience=config.patience,
-            report=report,
-        )
+    fitted = fit(
+        model,
+        jax.random.key(FLAGS.seed),
+        partial(examples, material, split, features),
+        config,
+        classifier.checkpoint(folder, split, features),
+        folder / "resume" / f"{split}-{features}",
+        patience=config.patience,
+        report=report,
+    )
     audio = options.read(AudioConfig)
     network = Classifier(material.classes, audio, front_end, model, fitted.variables)
-    head = {"spectrogram": f"CNN on {features}", "instrument": f"split: {split}"}
+    head = {"model": f"CNN on {features}", "split": split}
     return Trained(network, [head | row for row in fitted.history])
 
 
@@ -211,7 +239,11 @@ def write_tables(folder: Path, material: Material, judged: Sequence[Judged], tra
         (row for one in judged for row in prediction_rows(material, one)),
     )
     save(figures.model_scores(models), folder / "figures" / "models", models)
-    save(training_curves(history), folder / "figures" / "training", history)
+    curves = [
+        {"spectrogram": row["model"], "instrument": f"split: {row['split']}"} | row
+        for row in history
+    ]
+    save(training_curves(curves), folder / "figures" / "training", history)
     files.write_table(folder / "models.csv", models)
     files.write_table(folder / "training.csv", history)
 
@@ -253,21 +285,24 @@ def prediction_rows(material: Material, one: Judged) -> Iterator[dict[str, Any]]
 
 def draw_models(folder: Path, material: Material, judged: Sequence[Judged]) -> None:
     """Draw the confusion matrix of each model and split, and the networks' calibration."""
-    curves, rows = {}, []
+    curves, rows, bins = {}, [], []
     for one in judged:
         truth = material.labels[material.rows(one.split, "test")]
-        draw_confusion(folder, material.classes, one, truth)
+        draw_confusion(folder / "figures", material.classes, one, truth)
         if one.probabilities is None:
             continue
         curve = stats.reliability(one.probabilities, truth, bins=10)
-        curves[f"{one.model}, split: {one.split}"] = curve, stats.brier(one.probabilities, truth)
-        rows += [
-            {"model": one.model, "split": one.split}
-            | {"confidence": confidence, "accuracy": accuracy, "notes": count}
+        brier = stats.brier(one.probabilities, truth)
+        head = {"model": one.model, "split": one.split}
+        curves[f"{one.model}, split: {one.split}"] = curve, brier
+        rows.append(head | {"calibration_error": curve.error, "brier": brier, "notes": len(truth)})
+        bins += [
+            head | {"confidence": confidence, "accuracy": accuracy, "notes": count}
             for confidence, accuracy, count in zip(*curve[:3], strict=True)
             if count
         ]
-    save(figures.calibration(curves), folder / "calibration", rows)
+    files.write_table(folder / "calibration.csv", rows)
+    save(figures.calibration(curves), folder / "figures" / "calibration", bins)
 
 
 def draw_confusion(folder: Path, classes: Sequence[str], one: Judged, truth: np.ndarray) -> None:
@@ -313,25 +348,3 @@ def example_notes(material: Material, split: str) -> list[int]:
     rows = np.concatenate([material.rows(split, "test"), material.rows(split, "train")])
     labels = material.labels[rows].tolist()
     return [int(rows[labels.index(k)]) for k in range(len(material.classes))]
-
-
-def print_tables(folder: Path) -> None:
-    """Print the scores of a finished run, its splits side by side."""
-    rows = files.read_table(folder / "models.csv")
-    splits = list(dict.fromkeys(row["split"] for row in rows))
-    table = Table(title="scores on test notes [95 % interval]")
-    table.add_column("model")
-    for name in SCORES.values():
-        for split in splits:
-            table.add_column(f"{name}\nsplit: {split}", justify="right")
-    for model in dict.fromkeys(row["model"] for row in rows):
-        cells = {(row["score"], row["split"]): row for row in rows if row["model"] == model}
-        table.add_row(model, *(_cell(cells[name, split]) for name in SCORES for split in splits))
-    console.print(table)
-
-
-def _cell(row: Mapping[str, str]) -> str:
-    if not row["value"]:
-        return row["status"]
-    interval = f" [{float(row['low']):.2f}, {float(row['high']):.2f}]" if row["low"] else ""
-    return f"{float(row['value']):.3f}{interval}"

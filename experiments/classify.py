@@ -12,18 +12,22 @@ finished run prints its table again.
 """
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from absl import app, flags
+from rich.table import Table
 
 from experiments import driver, options, sounds
 from experiments.progress import console
 from instrument_ig.audio import checks, split
 from instrument_ig.config import ClassifierTrainConfig
-from instrument_ig.storage import runs
+from instrument_ig.storage import files, runs
 
 FLAGS = flags.FLAGS
 FEATURES = ("mel", "mfcc")
 SPLITS = ("group", "random")
+SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 DEFAULTS = {"duration_s": 3.0, "notes": 40}  # where this study differs from the other one
 
 flags.DEFINE_list("features", list(FEATURES), "what networks see: mel, mfcc or both")
@@ -79,6 +83,28 @@ def describe(parts) -> None:
             console.print(f"  too few for three parts, train only: {', '.join(few)}")
 
 
+def print_tables(folder: Path) -> None:
+    """Print the scores of a finished run, its splits side by side."""
+    rows = files.read_table(folder / "models.csv")
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    table = Table(title="scores on test notes [95 % interval]")
+    table.add_column("model")
+    for name in SCORES.values():
+        for by in splits:
+            table.add_column(f"{name}\nsplit: {by}", justify="right")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = {(row["score"], row["split"]): row for row in rows if row["model"] == model}
+        table.add_row(model, *(_cell(cells[name, by]) for name in SCORES for by in splits))
+    console.print(table)
+
+
+def _cell(row: Mapping[str, str]) -> str:
+    if not row["value"]:
+        return row["status"]
+    interval = f" [{float(row['low']):.2f}, {float(row['high']):.2f}]" if row["low"] else ""
+    return f"{float(row['value']):.3f}{interval}"
+
+
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
@@ -100,12 +126,12 @@ def main(argv):
             console.print(f"networks on {', '.join(FLAGS.features)}; results would lie in {folder}")
             return
         manifest = runs.open_run(folder, settings)
-    from experiments import classification  # imports the numeric rooms: --help need not wait
-
     if not manifest["finished"]:
+        from experiments import classification  # imports the numeric rooms: others need not wait
+
         classification.carry_out(folder, dataset, parts)
         runs.update(folder, finished=True)
-    classification.print_tables(folder)
+    print_tables(folder)
     console.print(f"results: {folder.resolve()}")
 
 

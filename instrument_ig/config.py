@@ -64,9 +64,9 @@ class MetricConfig:
 
 @dataclass(frozen=True)
 class ClassifierTrainConfig(TrainConfig):
-    """Section 3.4.2 of Senatori and Nardone (2025); early stopping ends most trainings."""
+    """Section 3.4.2 of Senatori and Nardone (2025), shortened: early stopping may come later."""
 
-    epochs: int = option(30, "passes over the training notes, at most", 1)
+    epochs: int = option(12, "passes over the training notes, at most", 1)
     batch_size: int = option(32, "notes in one step of the optimiser", 1)
     learning_rate: float = option(1e-3, "of Adam", 0.0)
     patience: int = option(5, "epochs without a lower validation loss that end the training", 1)

@@ -54,12 +54,15 @@ def places(tmp_path_factory):
     """Make what the placeholders of the commands stand for."""
     folder = tmp_path_factory.mktemp("places")
     noise = np.random.default_rng(0).normal(size=16_000) * 0.1
-    for label in ("Banjo", "Flute"):
+    for label in ("Banjo", "Flute", "Horn"):
         for number in range(4):
             path = folder / "sounds" / label / f"{number}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, noise, 16_000)
-    return {"SOUNDS": str(folder / "sounds")}
+    table = folder / "manifest.csv"  # Banjo has one recording, as in the README's run
+    rows = [f"sounds/{label}/{n}.wav,{label}" for label in ("Flute", "Horn") for n in range(4)]
+    table.write_text("\n".join(["path,label", "sounds/Banjo/0.wav,Banjo", *rows]))
+    return {"SOUNDS": str(folder / "sounds"), "RECORDINGS.csv": str(table)}
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)

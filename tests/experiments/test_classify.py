@@ -110,6 +110,27 @@ def test_scores_are_those_of_the_predictions(finished):
         assert (row["low"], row["status"]) == ("", "no interval: one group")
 
 
+def test_calibration_is_that_of_the_predictions(finished):
+    folder, _ = finished
+    rows = files.read_table(folder / "calibration.csv")
+    assert [(row["model"], row["split"]) for row in rows] == [
+        ("CNN on mfcc", "group"),
+        ("CNN on mfcc", "random"),
+    ]
+    for row in rows:
+        own = [
+            (float(found["probability"]), found["true"] == found["predicted"])
+            for found in files.read_table(folder / "predictions.csv")
+            if (found["model"], found["split"]) == (row["model"], row["split"])
+        ]
+        assert int(row["notes"]) == len(own)
+        bins = collections.defaultdict(list)
+        for probability, right in own:
+            bins[int(np.ceil(probability * 10))].append(probability - right)
+        gaps = sum(abs(sum(gap)) for gap in bins.values())
+        assert float(row["calibration_error"]) == pytest.approx(gaps / len(own))
+
+
 def test_no_recording_is_on_both_sides_of_the_group_split(finished, sounds):
     folder, _ = finished
     groups = {row["path"]: row["group"] for row in files.read_table(sounds / "table.csv")}
@@ -135,11 +156,7 @@ def test_a_class_that_only_trains_has_no_support(finished):
 def test_the_best_epoch_is_kept(finished):
     folder, _ = finished
     for split in ("group", "random"):
-        rows = [
-            row
-            for row in files.read_table(folder / "training.csv")
-            if row["instrument"] == f"split: {split}"
-        ]
+        rows = [row for row in files.read_table(folder / "training.csv") if row["split"] == split]
         best = min(rows, key=lambda row: float(row["valid_loss"]))
         assert [row["epoch"] for row in rows if row["kept"] == "True"] == [best["epoch"]]
 
