@@ -245,7 +245,9 @@ def write_tables(folder: Path, results: Sequence[Result]) -> None:
     gather = lambda field: [row for result in results for row in getattr(result, field)]
     predictions, within, between = gather("predictions"), gather("within"), gather("between")
     scores = study.wide_scores(stats.binary_scores(predictions, rng, resamples=RESAMPLES))
-    scores += [study.ten_way_row(result.ten_way, rng, RESAMPLES) for result in results]
+    for result in results:
+        instruments = [table.instrument for table in result.predictions]
+        scores.append(study.ten_way_row(result.ten_way, instruments, rng, RESAMPLES))
     summaries = stats.summarise(within, rng, resamples=RESAMPLES)
     tests = stats.permutation_tests(between, rng)
     verdicts = stats.check_claims(within, predictions, rng, resamples=RESAMPLES)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,23 @@ def test_a_finished_run_prints_its_table_again(finished):
     again = run(*SMALL, f"--output_dir={folder / 'run'}", cache=folder / "cache")
     table = output[output.index("scores on") :]
     assert again.stdout.strip() == table.strip()
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(finished):
+    folder, _ = finished
+    command = [sys.executable, str(ROOT / "experiments/run.py"), *SMALL]
+    command += [f"--cache_dir={folder / 'cache'}", f"--output_dir={folder / 'killed'}"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trained = folder / "killed/checkpoints/tonnetz/bass"
+    while first.poll() is None and not trained.exists():
+        time.sleep(0.05)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    assert not (folder / "killed/pairwise.csv").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for table in ("pairwise.csv", "attributions.csv", "scores.csv"):
+        assert (folder / "killed" / table).read_bytes() == (folder / "run" / table).read_bytes()
 
 
 def test_another_setting_is_refused_in_the_same_folder(finished):
