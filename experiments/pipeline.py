@@ -219,7 +219,8 @@ def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> N
     first = {instrument: notes[0] for instrument, notes in rows.items()}
     spectrograms = [material.images[row] for row in first.values()]
     heatmaps = [maps[instrument]["values"][0] for instrument in first]
-    titles = [f"{instrument}: {material.notes[row].name}" for instrument, row in first.items()]
+    short = lambda row: map_figures.shortened(material.notes[row].name)
+    titles = [f"{instrument}\n{short(row)}" for instrument, row in first.items()]
     save(
         map_figures.heatmap_grid(titles, spectrograms, heatmaps, axes), folder / f"{name}-heatmaps"
     )
@@ -232,7 +233,7 @@ def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> N
         title = f"{instrument}: {material.notes[note].name}, {name}"
         save(map_figures.feature_maps(title, image, *view, axes, tap), folder / f"{name}-{tap}")
     if len(rows[instrument]) > 1:
-        pair = [material.notes[row].name for row in rows[instrument][:2]]
+        pair = [short(row) for row in rows[instrument][:2]]
         p, q = metrics.to_distribution(maps[instrument]["values"][:2], config.policy, config.floor)
         splits = study.split_distances(p, q, axes)
         figure = map_figures.subtraction(pair, np.asarray(p), np.asarray(q), axes, splits)

@@ -44,10 +44,11 @@ def feature_maps(
     drawn = draw_image(panels[1, 1], layer_map, axes, limit=limit)
     figure.colorbar(drawn, ax=panels[1, 1])
     panels[1, 1].set_title(f"integrated gradients at {tap}")
-    drawn = draw_image(panels[1, 2], grad_cam, axes, cmap="magma")
+    largest = float(grad_cam.max()) or 1.0  # nothing may be left of it after the rectifier
+    drawn = draw_image(panels[1, 2], grad_cam, axes, cmap="magma", vmin=0, vmax=largest)
     figure.colorbar(drawn, ax=panels[1, 2])
     panels[1, 2].set_title(f"Grad-CAM at {tap}")
-    draw_overlay(panels[1, 3], spectrogram, grad_cam, axes, float(grad_cam.max()))
+    draw_overlay(panels[1, 3], spectrogram, grad_cam, axes, largest)
     panels[1, 3].set_title("Grad-CAM over the spectrogram")
     figure.suptitle(title)
     return figure
@@ -59,16 +60,27 @@ def heatmap_grid(
     heatmaps: Sequence[np.ndarray],
     axes: Axes2,
 ) -> Figure:
-    """Draw one note per instrument with its heatmap over it, all on one colour scale."""
+    """Draw one note per instrument with its heatmap over it.
+
+    Each map has its own colours, because each explains another network; the attribution at which
+    they are deepest stands in its title.
+    """
     figure, panels = grid(len(names), 5, width=3.0, height=2.4)
-    limit = colour_limit(*heatmaps)
     for panel, name, image, heatmap in zip(
         panels.flat, names, spectrograms, heatmaps, strict=False
     ):
+        limit = colour_limit(heatmap)
         drawn = draw_overlay(panel, image, heatmap, axes, limit)
-        panel.set_title(name)
-    figure.colorbar(drawn, ax=panels, label="attribution", shrink=0.6)
+        panel.set_title(f"{name}, \u00b1{limit:.2g}")
+    bar = figure.colorbar(drawn, ax=panels, label="attribution", shrink=0.6)
+    bar.set_ticks([-bar.vmax, 0, bar.vmax], labels=["against", "0", "for"])
     return figure
+
+
+def shortened(name: str, size: int = 22) -> str:
+    """Return a note's name in at most `size` characters, without folder and with both its ends."""
+    name = name.split("/")[-1]
+    return name if len(name) <= size else f"{name[: size // 2 - 1]}\u2026{name[-size // 2 :]}"
 
 
 def subtraction(

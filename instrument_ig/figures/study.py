@@ -35,7 +35,7 @@ def precision_bars(scores: Rows) -> Figure:
         low, high = (_column(rows, instruments, f"precision_{end}") for end in ("low", "high"))
         panel.vlines(places, low, high, color="0.2", linewidth=0.8)
     panel.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--")
-    panel.text(len(instruments) - 0.4, 0.51, "chance", color="0.4", ha="right")
+    panel.text(1.005, 0.5, "chance", color="0.4", va="center", transform=panel.transAxes)
     panel.set_xticks(range(len(instruments)), instruments, rotation=30, ha="right")
     panel.set_ylabel("precision")
     panel.set_ylim(0, 1)
@@ -58,7 +58,8 @@ def box_plots(
       statistics: rows with spectrogram, metric, instrument, low, high; drawn as a bar
         beside the box: the interval of the median when notes are resampled.
     """
-    figure, panels = sheet(1, len(within), width=3.6, height=3.4)
+    most = max(len(pairs) for pairs in within.values())
+    figure, panels = sheet(1, len(within), width=max(3.6, 0.24 * most), height=3.4)
     for panel, (metric, pairs) in zip(panels[0], within.items(), strict=True):
         reference = {"between": between[metric]} if metric in between else {}
         boxes = {name: values[np.isfinite(values)] for name, values in (pairs | reference).items()}
