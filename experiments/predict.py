@@ -235,6 +235,8 @@ def main(argv):
     keep_programs()
     with sounds.refusing_bad_input():
         trained = classifier.load(folder, FLAGS.features)
+    # Most of librosa is imported with the first image: that is part of the start-up.
+    trained.images(np.zeros((1, round(trained.audio.duration_s * trained.audio.sample_rate)), "f4"))
     output = Path(FLAGS.output_dir) if FLAGS.output_dir else folder / "predictions"
     refused = []
     for path, target in zip(paths, targets(paths, output), strict=True):
