@@ -4,10 +4,8 @@ Trained networks lie in checkpoints/; a run that goes on computes the rest anew.
 """
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ from absl import flags
 
 from experiments import classifier, explanations, options, sounds
 from experiments.classifier import FEATURES, Classifier
-from experiments.fitting import fit
+from experiments.fitting import fit, fit_side_by_side
 from experiments.progress import console, progress
 from instrument_ig import classical, stats
 from instrument_ig.config import AudioConfig, ClassifierTrainConfig
@@ -151,30 +149,10 @@ def draw_sounds(folder: Path, dataset: Dataset, material: Material, split: str) 
 def train_networks(
     folder: Path, material: Material, tasks: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Trained]:
-    """Train a network for each (split, features), on a CPU as many side by side as there are cores.
-
-    One training keeps little more than one core busy.
-    """
-    epochs, stopped = dict.fromkeys(tasks, 0), threading.Event()
-    together = joblib.cpu_count() if jax.default_backend() == "cpu" else 1
-    with (
-        progress(f"epochs of {len(tasks)} networks") as report,
-        ThreadPoolExecutor(together) as pool,
-    ):
-
-        def train(task):
-            def count(done, total):
-                if stopped.is_set():
-                    raise InterruptedError
-                epochs[task] = done
-                report(sum(epochs.values()), len(tasks) * total)
-
-            return train_network(folder, material, *task, count)
-
-        try:
-            return dict(zip(tasks, pool.map(train, tasks), strict=True))
-        finally:
-            stopped.set()  # an error or Ctrl-C here ends the other trainings with their epoch
+    """Train a network for each (split, features)."""
+    epochs = options.read(ClassifierTrainConfig).epochs
+    train = lambda task, report: train_network(folder, material, *task, report)
+    return fit_side_by_side(f"epochs of {len(tasks)} networks", tasks, epochs, train)
 
 
 def train_network(folder: Path, material: Material, split: str, features: str, report) -> Trained:

@@ -1,18 +1,23 @@
-"""One training that can be stopped and continued: its checkpoints and its curves."""
+"""Trainings that can be stopped and continued: their checkpoints and their curves."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import joblib
 import numpy as np
 
+from experiments.progress import progress
 from instrument_ig import training
 from instrument_ig.config import TrainConfig
 from instrument_ig.storage import checkpoints
 from instrument_ig.types import Model
 
+Task = TypeVar("Task", bound=Hashable)
 SAVE_EVERY_S = 20.0  # a state takes up to seconds to save, and at most this much work is lost
 
 
@@ -21,6 +26,38 @@ class Fitted(NamedTuple):
 
     variables: Any  # of the best epoch
     history: list[dict[str, Any]]  # one row per epoch
+
+
+def fit_side_by_side(
+    label: str, tasks: Sequence[Task], epochs: int, fit_one: Callable[[Task, Callable], Any]
+) -> dict[Task, Any]:
+    """Train a network for each task, on a CPU as many at a time as there are cores.
+
+    One training keeps little more than one core busy.
+
+    Args:
+      label: names the bar of progress.
+      tasks: what distinguishes the networks.
+      epochs: of one training.
+      fit_one: called with a task and the `report` of its `fit`.
+    """
+    done, stopped = dict.fromkeys(tasks, 0), threading.Event()
+    together = joblib.cpu_count() if jax.default_backend() == "cpu" else 1
+    with progress(label) as report, ThreadPoolExecutor(together) as pool:
+
+        def run(task):
+            def count(epoch, _):
+                if stopped.is_set():
+                    raise InterruptedError
+                done[task] = epoch
+                report(sum(done.values()), len(tasks) * epochs)
+
+            return fit_one(task, count)
+
+        try:
+            return dict(zip(tasks, pool.map(run, tasks), strict=True))
+        finally:
+            stopped.set()  # an error or Ctrl-C here ends the other trainings with their epoch
 
 
 def fit(

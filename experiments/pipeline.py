@@ -1,57 +1,41 @@
-"""From a data set to a finished run folder: the steps of `study` on each spectrogram, then tables.
+"""From a data set to a finished run folder: the steps of `study` on each spectrogram, then results.
 
 What a stopped run had finished lies in checkpoints/ and resume/; resume/ goes when all is done.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from rich.table import Table
 
 from experiments import options, sounds, study, trust
-from experiments.fitting import fit
+from experiments.fitting import fit, fit_side_by_side
 from experiments.progress import console, progress
-from instrument_ig import metrics, models, stats
+from experiments.results import Result, write_results
+from instrument_ig import metrics, models
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
-from instrument_ig.figures import study as study_figures
 from instrument_ig.figures.sheet import save
-from instrument_ig.storage import files
 from instrument_ig.types import Dataset
 
 FLAGS = flags.FLAGS
 SOLVERS = {"both": ("flow", "sinkhorn"), "flow": ("flow",), "sinkhorn": ("sinkhorn",)}
-RESAMPLES = 1000
 CHECKED_NOTES = 2  # of each instrument: a check explains each of them some twenty times
 FIGURE_TAPS = ("conv2d_5", "conv2d_3")  # of Figures 1 and 2
 
 
-class Result(NamedTuple):
-    """What one spectrogram gave, for the tables of the run."""
-
-    history: list[dict[str, Any]]
-    predictions: list[stats.Predictions]
-    ten_way: stats.Predictions
-    explained: list[dict[str, Any]]  # one row per heatmap
-    pairs: list[dict[str, Any]]  # one row per ordered pair and metric
-    within: list[stats.Distances]
-    between: list[stats.Distances]
-    checks: list[dict[str, Any]]
-    arrays: dict[str, np.ndarray]
-    skipped: list[dict[str, Any]]
-
-
 def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments: Sequence[str]):
     """Run the study and write everything into the run folder."""
-    with jax.default_matmul_precision("highest"):  # completeness is measured: no TF32
-        results = [carry_out_one(folder, dataset, name, instruments) for name in names]
-    write_tables(folder, results)
+    jax.config.update(
+        "jax_default_matmul_precision", "highest"
+    )  # completeness is measured: no TF32
+    results = [carry_out_one(folder, dataset, name, instruments) for name in names]
+    write_results(folder, results)
     shutil.rmtree(folder / "resume", ignore_errors=True)
 
 
@@ -109,25 +93,29 @@ def load_material(dataset: Dataset, name: str, instruments: Sequence[str]):
 def train_all(folder: Path, material: study.Material, instruments: Sequence[str]):
     """Train one model per instrument; returns their variables and the curves."""
     config = options.read(TrainConfig)
-    trained, history = {}, []
-    with progress(f"{material.name} epochs") as report:
-        for index, instrument in enumerate(instruments):
-            fitted = fit(
-                study.network(material),
-                jax.random.fold_in(jax.random.key(FLAGS.seed), index),
-                partial(study.binary_examples, material, instrument, FLAGS.seed),
-                config,
-                folder / "checkpoints" / material.name / instrument,
-                folder / "resume" / f"{material.name}-{instrument}-training",
-                constants=material.standardiser._asdict(),
-                report=lambda done, total, before=index: report(
-                    before * total + done, len(instruments) * total
-                ),
-            )
-            trained[instrument] = fitted.variables
-            head = {"spectrogram": material.name, "instrument": instrument}
-            history += [head | row for row in fitted.history]
-    return trained, history
+
+    def train(task, report):
+        index, instrument = task
+        return fit(
+            study.network(material),
+            jax.random.fold_in(jax.random.key(FLAGS.seed), index),
+            partial(study.binary_examples, material, instrument, FLAGS.seed),
+            config,
+            folder / "checkpoints" / material.name / instrument,
+            folder / "resume" / f"{material.name}-{instrument}-training",
+            constants=material.standardiser._asdict(),
+            report=report,
+        )
+
+    tasks = list(enumerate(instruments))
+    found = fit_side_by_side(f"{material.name} epochs", tasks, config.epochs, train)
+    fitted = {instrument: model for (_, instrument), model in found.items()}
+    history = [
+        {"spectrogram": material.name, "instrument": instrument} | row
+        for instrument, model in fitted.items()
+        for row in model.history
+    ]
+    return {instrument: model.variables for instrument, model in fitted.items()}, history
 
 
 def explain_all(folder, material, trained, rows) -> dict[str, study.Arrays]:
@@ -238,87 +226,3 @@ def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> N
         splits = study.split_distances(p, q, axes)
         figure = map_figures.subtraction(pair, np.asarray(p), np.asarray(q), axes, splits)
         save(figure, folder / f"{name}-subtraction", study.split_rows(splits, axes))
-
-
-def write_tables(folder: Path, results: Sequence[Result]) -> None:
-    """Write the tables of the run and the figures that show them."""
-    rng = np.random.default_rng(FLAGS.seed)
-    gather = lambda field: [row for result in results for row in getattr(result, field)]
-    predictions, within, between = gather("predictions"), gather("within"), gather("between")
-    scores = study.wide_scores(stats.binary_scores(predictions, rng, resamples=RESAMPLES))
-    for result in results:
-        instruments = [table.instrument for table in result.predictions]
-        scores.append(study.ten_way_row(result.ten_way, instruments, rng, RESAMPLES))
-    summaries = stats.summarise(within, rng, resamples=RESAMPLES)
-    tests = stats.permutation_tests(between, rng)
-    verdicts = stats.check_claims(within, predictions, rng, resamples=RESAMPLES)
-    tables = {
-        "scores": scores,
-        "training": gather("history"),
-        "attributions": gather("explained"),
-        "pairwise": gather("pairs"),
-        "statistics": [row._asdict() for row in summaries],
-        "separation": [row._asdict() for row in tests],
-        "claims": [row._asdict() for row in verdicts],
-        "checks": gather("checks"),
-        "skipped": gather("skipped"),
-    }
-    for name, rows in tables.items():
-        if rows:
-            files.write_table(folder / f"{name}.csv", rows)
-    arrays = {key: values for result in results for key, values in result.arrays.items()}
-    files.write_arrays(folder / "attributions.npz", arrays)
-    draw_tables(folder / "figures", results, tables)
-
-
-def draw_tables(folder: Path, results: Sequence[Result], tables: Mapping[str, list]) -> None:
-    """Draw Figure 4, Figures 5 to 10, training curves and the comparison across spectrograms."""
-    instruments = {table.instrument for result in results for table in result.predictions}
-    binary = [row for row in tables["scores"] if row["instrument"] in instruments]
-    save(study_figures.precision_bars(binary), folder / "precision", binary)
-    curves = tables["training"]
-    save(study_figures.training_curves(curves), folder / "training", curves)
-    for result in results:
-        name = result.within[0].spectrogram
-        within: dict[str, dict[str, np.ndarray]] = {}
-        for table in result.within:
-            pairs = table.values[~np.eye(len(table.values), dtype=bool)]
-            within.setdefault(table.metric, {})[str(table.labels[0])] = pairs
-        between = {
-            table.metric: table.values[table.labels[:, None] != table.labels]
-            for table in result.between
-        }
-        rows = [row for row in tables["statistics"] if row["spectrogram"] == name]
-        save(study_figures.box_plots(name, within, between, rows), folder / f"{name}-pairs", rows)
-    if len(results) > 1:
-        figure = study_figures.comparison(binary, tables["statistics"])
-        save(figure, folder / "comparison", tables["statistics"])
-
-
-def print_table(folder: Path) -> None:
-    """Print scores and medians of a finished run."""
-    scores = files.read_table(folder / "scores.csv")
-    medians = {
-        (row["spectrogram"], row["instrument"], row["metric"]): row["median"]
-        for row in files.read_table(folder / "statistics.csv")
-    }
-    measured = list(dict.fromkeys(metric for _, _, metric in medians))
-    table = Table(title="scores on unheard instruments; medians over pairs of heatmaps")
-    names = ("spectrogram", "instrument", "accuracy", "precision", "recall", "f1", "support")
-    for name in (*names, *measured):
-        table.add_column(name, justify="left" if name in names[:2] else "right")
-    for row in scores:
-        own = [medians.get((row["spectrogram"], row["instrument"], m), "") for m in measured]
-        table.add_row(*(_short(row.get(name, "")) for name in names), *map(_short, own))
-    console.print(table)
-    maps = files.read_table(folder / "attributions.csv")
-    done = sum(row["converged"] == "True" for row in maps)
-    console.print(f"{done} of {len(maps)} heatmaps within the promised residual (attributions.csv)")
-
-
-def _short(value: str) -> str:
-    """Round a number to three digits; leave words as they are."""
-    try:
-        return f"{float(value):.3g}"
-    except ValueError:
-        return value

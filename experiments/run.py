@@ -89,12 +89,12 @@ def main(argv):
             console.print(f"spectrograms {', '.join(names)}; results would lie in {folder}")
             return
         manifest = runs.open_run(folder, settings)
-    from experiments import pipeline  # imports the numeric rooms: --help need not wait for them
+    from experiments import pipeline, results  # --help need not wait for the numeric rooms
 
     if not manifest["finished"]:
         pipeline.carry_out(folder, dataset, names, instruments)
         runs.update(folder, finished=True)
-    pipeline.print_table(folder)
+    results.print_table(folder)
     console.print(f"results: {folder.resolve()}")
 
 

@@ -104,12 +104,12 @@ def case(spectrogram: str, instrument: str = INSTRUMENTS[0]) -> Case:
 
 
 def measure_equal_steps() -> Iterator[dict]:
-    """The same nodes, against Captum tuned."""
+    """The same nodes, against Captum tuned. 64 STFT maps, half an hour, are like 16."""
     repeats = {("logmel", 1): 9, ("logmel", 16): 5, ("logmel", 64): 1, ("stft", 1): 5}
     for spectrogram in EPOCHS:
         subject = case(spectrogram)
         best = _best_batch_size(subject)
-        for batch in (1, 16, 64):
+        for batch in (1, 16, 64) if spectrogram == "logmel" else (1, 16):
             subject.ours(batch, steps=4)()  # compiles
             yield _compare(
                 spectrogram,
@@ -191,11 +191,11 @@ def _search(subject, rises, best):
     return kind_s, all_s, steps, len(left)
 
 
-def measure_honoured(reference_steps: int = 512) -> Iterator[dict]:
+def measure_honoured() -> Iterator[dict]:
     """The tolerance on eight maps of each size, judged from outside.
 
-    The score difference is that of the twin in double precision, and the map is compared with one
-    of many more points.
+    The score difference is that of the twin in double precision; log-mel maps are also compared
+    with maps of 1,024 points (those of the STFT would take half an hour).
     """
     for spectrogram in EPOCHS:
         subject = case(spectrogram)
@@ -207,24 +207,24 @@ def measure_honoured(reference_steps: int = 512) -> Iterator[dict]:
         values = np.asarray(found.values, np.float64)
         residual = abs(values.sum((1, 2)) - rises) / abs(rises).clip(0.01)
         assert (residual[found.converged] <= TOLERANCE * 1.01).all(), residual  # float32 scores
-        fine = subject.ours(8, steps=reference_steps, rule="midpoint")().values
-        yield {
+        row = {
             "spectrogram": spectrogram,
             "converged": f"{int(found.converged.sum())} of 8",
             "points": " ".join(map(str, sorted(np.asarray(found.steps).tolist()))),
             "residual_worst": f"{residual.max():.2g}",
-            "map_error_median": round(float(np.median(_distances(values, fine))), 3),
-            "map_error_worst": round(max(_distances(values, fine)), 3),
         }
+        if spectrogram == "logmel":
+            away = _distances(values, subject.ours(8, steps=1024, rule="midpoint")().values)
+            row |= {"map_error_median": round(float(np.median(away)), 3)}
+            row |= {"map_error_worst": round(max(away), 3)}
+        yield row
 
 
 def measure_memory() -> Iterator[dict]:
     """Peak memory of a process at 512 steps over that at 32."""
     for spectrogram, batch in (("logmel", 16), ("stft", 1)):
-        variables = jax.device_get(case(spectrogram).variables)
         peaks = {
-            steps: peak_memory(_explain_noise, spectrogram, variables, batch, steps)
-            for steps in (32, 512)
+            steps: peak_memory(_explain_noise, spectrogram, batch, steps) for steps in (32, 512)
         }
         yield {
             "spectrogram": spectrogram,
@@ -309,9 +309,10 @@ def _noise(spectrogram, batch):
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
-def _explain_noise(spectrogram, variables, batch, steps):
+def _explain_noise(spectrogram, batch, steps):
     images = _noise(spectrogram, batch)
-    score = models.split(models.MODELS["chen"](images.shape[1:], 1), variables)
+    network = models.MODELS["chen"](images.shape[1:], 1)
+    score = models.split(network, network.init(jax.random.key(0)))
     return integrated_gradients(score, images, np.zeros_like(images[0]), steps=steps).values
 
 
@@ -329,10 +330,10 @@ def _captum_noise(spectrogram, variables, batch):
 
 
 ROWS = {
-    "equal_steps": measure_equal_steps,
-    "defaults": measure_defaults,
     "tolerance": measure_tolerance,
-    "honoured": measure_honoured,
-    "memory": measure_memory,
+    "defaults": measure_defaults,
     "arithmetic": measure_arithmetic,
+    "memory": measure_memory,
+    "equal_steps": measure_equal_steps,
+    "honoured": measure_honoured,
 }
