@@ -66,14 +66,18 @@ def heatmap_grid(
     they are deepest stands in its title.
     """
     figure, panels = grid(len(names), 5, width=3.0, height=2.4)
+    signed = any((heatmap < 0).any() for heatmap in heatmaps)
+    extent = "\u00b1" if signed else "to "
     for panel, name, image, heatmap in zip(
         panels.flat, names, spectrograms, heatmaps, strict=False
     ):
         limit = colour_limit(heatmap)
         drawn = draw_overlay(panel, image, heatmap, axes, limit)
-        panel.set_title(f"{name}, \u00b1{limit:.2g}")
+        panel.set_title(f"{name}, {extent}{limit:.2g}")
     bar = figure.colorbar(drawn, ax=panels, label="attribution", shrink=0.6)
     bar.set_ticks([-bar.vmax, 0, bar.vmax], labels=["against", "0", "for"])
+    if not signed:
+        bar.ax.set_ylim(0, bar.vmax)
     return figure
 
 
