@@ -129,6 +129,7 @@ def main(argv):
     if not manifest["finished"]:
         from experiments import classification  # imports the numeric rooms: others need not wait
 
+        driver.keep_programs(FLAGS.cache_dir)
         classification.carry_out(folder, dataset, parts)
         runs.update(folder, finished=True)
     print_tables(folder)

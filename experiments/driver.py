@@ -1,6 +1,7 @@
 """How a driver starts and stops, and where its results go."""
 
 import ctypes
+import platform
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,17 @@ def _keep_freed_memory() -> None:
     if hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def keep_programs(cache_dir: str | None = None) -> None:
+    """Keep compiled programs in the cache: runs that go on or come next need not compile them."""
+    import jax
+
+    folder = Path(cache_dir) if cache_dir else cache.default_folder()
+    folder = folder / "programs" / platform.node()  # they fit one machine
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def run_folder(name: str, settings: Mapping[str, Any]) -> Path:

@@ -9,7 +9,6 @@ RUN_FOLDER/predictions.
 """
 
 import contextlib
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from absl import app, flags
 from rich.text import Text
@@ -30,7 +28,6 @@ from instrument_ig.audio.windows import windows
 from instrument_ig.figures import sheet
 from instrument_ig.figures.sounds import prediction
 from instrument_ig.figures.terminal import terminal_heatmap
-from instrument_ig.storage import cache
 from instrument_ig.types import Axis
 
 FLAGS = flags.FLAGS
@@ -59,14 +56,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("steps", 50, "path points of integrated gradients", lower_bound=1)
     flags.DEFINE_string("output_dir", None, "for PNG and CSV; by default RUN_FOLDER/predictions")
     flags.mark_flag_as_required("run")
-
-
-def keep_programs() -> None:
-    """Keep compiled programs in the user's cache: the next call does not compile them again."""
-    folder = cache.default_folder() / "programs" / platform.node()  # they fit one machine
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def ask(
@@ -232,7 +221,7 @@ def main(argv):
     if not paths:
         raise app.UsageError("name at least one sound")
     folder = Path(FLAGS.run)
-    keep_programs()
+    driver.keep_programs()
     with sounds.refusing_bad_input():
         trained = classifier.load(folder, FLAGS.features)
     # Most of librosa is imported with the first image: that is part of the start-up.

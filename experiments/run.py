@@ -92,6 +92,7 @@ def main(argv):
     from experiments import pipeline, results  # --help need not wait for the numeric rooms
 
     if not manifest["finished"]:
+        driver.keep_programs(FLAGS.cache_dir)
         pipeline.carry_out(folder, dataset, names, instruments)
         runs.update(folder, finished=True)
     results.print_table(folder)

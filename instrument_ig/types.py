@@ -5,6 +5,7 @@ R references (baselines) or resamples. Arrays are time-major: an image and a hea
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
@@ -44,10 +45,14 @@ class Dataset(NamedTuple):
 class Spectrogram(NamedTuple):
     """A front end: waveforms to images, any number at once."""
 
-    apply: Callable[[Any], Any]  # waveforms [..., samples] -> images float32 [..., T, F]
+    steps: tuple[Callable[[Any], Any], ...]  # of `apply`, in order; equal steps do the same
     shape: tuple[int, int]  # (T, F)
     axes: tuple[Axis, Axis]  # time, frequency
     digest: str  # changes whenever the images do; names them in caches
+
+    def apply(self, waveforms):
+        """Turn waveforms [..., samples] into images float32 [..., T, F]."""
+        return reduce(lambda x, step: step(x), self.steps, waveforms)
 
 
 class Prediction(NamedTuple):

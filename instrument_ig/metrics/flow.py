@@ -151,6 +151,37 @@ def solve_many(
     return Transport(*map(jnp.asarray, found))
 
 
+def polish(
+    potential: Float[Array, "T F"],
+    flow: Flow,
+    p: Float[Array, "T F"],
+    q: Float[Array, "T F"],
+    ground: Ground,
+    iterations: int,
+) -> Float[Array, "T F"]:
+    """Improve the potential of one pair, from any potential and flow, on the finest level alone.
+
+    Args:
+      potential: where to start.
+      flow: feasible or not; the better both are, the fewer iterations it takes.
+      p: a distribution.
+      q: another.
+      ground: the axes' costs.
+      iterations: primal-dual steps.
+
+    Returns:
+      The potential, 1-Lipschitz only in the limit (see `certify`).
+
+    Cost: 5 array reads and 3 writes over the cells per iteration.
+    """
+    if ground[0].bins > ground[1].bins:  # processors vectorise along the last axis
+        flow = tuple(along.T for along in flow[::-1])
+        return polish(potential.T, flow, p.T, q.T, ground[::-1], iterations).T
+    start = _State(with_hubs(potential, ground), flow)
+    state = _iterate(start, with_hubs(p - q, ground), ground, jnp.asarray(iterations))
+    return _without_hubs(state.potential, ground)
+
+
 @partial(jax.jit, static_argnames="ground")
 def _transports(p, q, iterations, *, ground, tolerance):
     one = lambda p, q: _certified(p, q, ground, iterations, tolerance).transport
@@ -163,10 +194,14 @@ def _certified(p, q, ground, iterations, tolerance):
         time, frequency = (along.T for along in turned.flow[::-1])
         return turned._replace(potential=turned.potential.T, flow=(time, frequency))
     state = _descend(with_hubs(p - q, ground), levels(ground), iterations, MORE * iterations)
-    potential = state.potential
+    potential = _without_hubs(state.potential, ground)
+    return certify(potential, state.flow, p, q, ground, tolerance=tolerance, iterations=iterations)
+
+
+def _without_hubs(potential, ground):
     for axis, along in zip(AXES, ground, strict=True):
         potential = cut(potential, axis, 0, along.bins)
-    return certify(potential, state.flow, p, q, ground, tolerance=tolerance, iterations=iterations)
+    return potential
 
 
 def _descend(excess, grounds, iterations, most):

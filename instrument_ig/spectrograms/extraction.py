@@ -1,4 +1,4 @@
-"""Images of many notes: in parallel over processes, cached on disk, broken sounds set aside."""
+"""Images of many notes: in parallel, cached on disk, broken sounds set aside."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,14 +8,13 @@ from typing import NamedTuple
 import joblib
 import numpy as np
 from jaxtyping import Float32
+from threadpoolctl import threadpool_limits
 
 from instrument_ig.audio.decode import BadAudio
 from instrument_ig.storage import cache
 from instrument_ig.types import Dataset, Note, Spectrogram
 
 BATCH = 16  # notes of one task: librosa builds its filters once for each
-PROCESSES_PAY_S = 3.0  # of work left, in CPU time: each process spends two on its imports
-IDLE_S = 30  # seconds after which idle processes give their memory back
 LISTED = 10  # bad sounds named in an error
 
 # Rows, what came of each, and the seconds spent on reading and on computing.
@@ -28,7 +27,7 @@ class Extraction(NamedTuple):
     images: dict[str, Float32[np.ndarray, "B T F"]]  # by the spectrogram's name
     notes: tuple[Note, ...]
     bad: tuple[BadAudio, ...]
-    loading_s: float  # processor time of all processes; nothing for what was in the cache
+    loading_s: float  # processor time of all threads; nothing for what was in the cache
     computing_s: float
 
 
@@ -49,7 +48,7 @@ def extract(
       notes: in any order; rows of the result follow it.
       spectrograms: by name.
       cache_dir: where images are kept; the user's cache folder if None.
-      workers: processes; as many as there are cores if None.
+      workers: threads; as many as there are cores if None.
       report: called with the notes done so far and their number, first with those of the cache.
       skip_bad_files: leave sounds that cannot be read out of the result.
 
@@ -108,44 +107,53 @@ def _compute(
     workers: int | None,
 ) -> Iterator[Done]:
     """Return batches of rows with their results, in the order in which they get ready."""
-    tasks = [
-        (dataset.load, spectrograms, folder, list(batch), [notes[row] for row in batch])
-        for batch in (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    ]
-    processes = workers or joblib.cpu_count()
-    for index, task in enumerate(tasks):
-        start_s = time.process_time()
-        yield _task(*task)
-        left_s = (time.process_time() - start_s) * (len(tasks) - index - 1)
-        # The first batch is no measure: it imports librosa.
-        if index and processes > 1 and left_s > PROCESSES_PAY_S:
-            break
-    else:
-        return
-    run = joblib.Parallel(processes, return_as="generator_unordered", idle_worker_timeout=IDLE_S)
-    yield from run(joblib.delayed(_task)(*task) for task in tasks[index + 1 :])
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    run = joblib.Parallel(
+        workers or joblib.cpu_count(), prefer="threads", return_as="generator_unordered"
+    )
+    # Every thread has its own batch: those of a matrix product would only be in their way.
+    with threadpool_limits(1, "blas"):
+        yield from run(
+            joblib.delayed(_task)(
+                dataset.load, spectrograms, folder, batch, [notes[row] for row in batch]
+            )
+            for batch in batches
+        )
 
 
 def _task(
     load: Callable[[Note], np.ndarray],
     spectrograms: Mapping[str, Spectrogram],
     folder: Path,
-    rows: list[int],
-    notes: list[Note],
+    rows: Sequence[int],
+    notes: Sequence[Note],
 ) -> Done:
     """Read a batch of notes, compute their images and keep them."""
-    started_s = time.process_time()
+    started_s = time.thread_time()
     sounds = [_attempt(load, note) for note in notes]
-    loaded_s = time.process_time()
+    loaded_s = time.thread_time()
     good = [index for index, sound in enumerate(sounds) if not isinstance(sound, BadAudio)]
     results = [sound if isinstance(sound, BadAudio) else {} for sound in sounds]
     if good:
         waveforms = np.stack([sounds[index] for index in good])
-        for name, spectrogram in spectrograms.items():
-            for index, image in zip(good, spectrogram.apply(waveforms), strict=True):
-                cache.write(folder, _key(notes[index], spectrogram), image)
+        for name, images in _apply(spectrograms, waveforms):
+            for index, image in zip(good, images, strict=True):
+                cache.write(folder, _key(notes[index], spectrograms[name]), image)
                 results[index][name] = image
-    return rows, results, (loaded_s - started_s, time.process_time() - loaded_s)
+    return rows, results, (loaded_s - started_s, time.thread_time() - loaded_s)
+
+
+def _apply(
+    spectrograms: Mapping[str, Spectrogram], waveforms: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Apply each front end; what several begin with is computed once."""
+    made = {(): waveforms}
+    for name, spectrogram in spectrograms.items():
+        steps = spectrogram.steps
+        for end, step in enumerate(steps):
+            if steps[: end + 1] not in made:
+                made[steps[: end + 1]] = step(made[steps[:end]])
+        yield name, made[steps]
 
 
 def _attempt(load, note) -> np.ndarray | BadAudio:

@@ -3,13 +3,14 @@
 All share the frames of one STFT (Hann window, centred, zero-padded). Levels are in dB relative to
 1, and `floor_db` is the lowest, so that silence is a known constant. Every function takes any
 number of waveforms at once, and none changes another's image; librosa then builds its filters once
-for all of them. librosa is
-imported inside, so that the package's pure side stays light.
+for all of them. A front end is a row of steps; rows that begin alike share their first steps where
+several are applied to the same sounds (see `extraction`). librosa is imported inside, so that the
+package's pure side stays light.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -29,12 +30,25 @@ CQT_OCTAVES = 7  # from C1 = 32.7 Hz, librosa's default for chroma
 Transform = Callable[[np.ndarray, SpectrogramConfig, AudioConfig], np.ndarray]
 
 
+class Step(NamedTuple):
+    """A function of arrays; equal to another that does the same, as closures are not."""
+
+    transform: Transform
+    config: SpectrogramConfig
+    audio: AudioConfig
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Transform x."""
+        return self.transform(x, self.config, self.audio)
+
+
 def stft(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
     """Amplitude of the short-time Fourier transform, in dB."""
     import librosa
 
     hz = librosa.fft_frequencies(sr=audio.sample_rate, n_fft=config.n_fft)
-    return _spectrogram(_stft, config, audio, Axis("linear", tuple(hz.tolist()), "Hz"))
+    axis = Axis("linear", tuple(hz.tolist()), "Hz")
+    return _spectrogram("stft", (_magnitude, _power, _decibels), config, audio, axis)
 
 
 def logmel(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
@@ -42,7 +56,8 @@ def logmel(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
     import librosa
 
     edges = librosa.mel_frequencies(config.n_mels + 2, fmin=0.0, fmax=audio.sample_rate / 2)
-    return _spectrogram(_logmel, config, audio, Axis("linear", tuple(edges[1:-1].tolist()), "Hz"))
+    axis = Axis("linear", tuple(edges[1:-1].tolist()), "Hz")
+    return _spectrogram("logmel", LOGMEL, config, audio, axis)
 
 
 def mfcc(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
@@ -50,12 +65,14 @@ def mfcc(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
     if config.n_mfcc > config.n_mels:
         raise ValueError(f"{config.n_mfcc} MFCCs need as many mel bands, not {config.n_mels}")
     index = tuple(float(i) for i in range(config.n_mfcc))
-    return _spectrogram(_mfcc, config, audio, Axis("linear", index, "coefficient"))
+    axis = Axis("linear", index, "coefficient")
+    return _spectrogram("mfcc", (*LOGMEL, _cosines), config, audio, axis)
 
 
 def chroma(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
     """Power of each pitch class, the strongest of every frame being 1; equal temperament, A440."""
-    return _spectrogram(_chroma, config, audio, Axis("circular", PITCH_CLASSES, "pitch class"))
+    axis = Axis("circular", PITCH_CLASSES, "pitch class")
+    return _spectrogram("chroma", (_magnitude, _power, _pitch_classes), config, audio, axis)
 
 
 def spectral_contrast(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
@@ -68,7 +85,8 @@ def spectral_contrast(config: SpectrogramConfig, audio: AudioConfig) -> Spectrog
         )
     edges = [0.0, *edges, audio.sample_rate / 2]
     bands = tuple(f"{low:.0f}-{high:.0f}" for low, high in zip(edges, edges[1:], strict=False))
-    return _spectrogram(_spectral_contrast, config, audio, Axis("linear", bands, "Hz"))
+    axis = Axis("linear", bands, "Hz")
+    return _spectrogram("spectral_contrast", (_magnitude, _contrast), config, audio, axis)
 
 
 def tonnetz(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
@@ -87,19 +105,22 @@ def tonnetz(config: SpectrogramConfig, audio: AudioConfig) -> Spectrogram:
     if config.hop % 2 ** (CQT_OCTAVES - 1):
         raise ValueError(f"tonnetz needs a hop that 64 divides: {config.hop}")
     axis = Axis("categorical", TONAL_CENTROIDS, "tonal centroid")
-    return _spectrogram(_tonnetz, config, audio, axis)
+    return _spectrogram("tonnetz", (_tonal_centroids,), config, audio, axis)
 
 
 def _spectrogram(
-    transform: Transform, config: SpectrogramConfig, audio: AudioConfig, bins: Axis
+    name: str,
+    transforms: tuple[Transform, ...],
+    config: SpectrogramConfig,
+    audio: AudioConfig,
+    bins: Axis,
 ) -> Spectrogram:
     import librosa
 
     frames = 1 + round(audio.duration_s * audio.sample_rate) // config.hop
     seconds = tuple(config.hop * i / audio.sample_rate for i in range(frames))
-    name = transform.__name__.removeprefix("_")
     return Spectrogram(
-        apply=partial(_images, transform, config, audio),
+        steps=tuple(Step(each, config, audio) for each in (*transforms, _frames_first)),
         shape=(frames, len(bins.positions)),
         axes=(Axis("linear", seconds, "s"), bins),
         digest=cache.digest(
@@ -112,65 +133,52 @@ def _spectrogram(
     )
 
 
-def _images(
-    transform: Transform,
-    config: SpectrogramConfig,
-    audio: AudioConfig,
-    waveforms: Float32[np.ndarray, "*B N"],
-) -> Float32[np.ndarray, "*B T F"]:
-    bins_first = transform(waveforms, config, audio)
-    return np.ascontiguousarray(np.swapaxes(bins_first, -1, -2), dtype=np.float32)
+def _frames_first(images: Float[np.ndarray, "*B F T"], *_) -> Float32[np.ndarray, "*B T F"]:
+    return np.ascontiguousarray(np.swapaxes(images, -1, -2), dtype=np.float32)
 
 
-def _magnitude(
-    waveforms: Float32[np.ndarray, "*B N"], config: SpectrogramConfig
-) -> Float32[np.ndarray, "*B F T"]:
+def _magnitude(waveforms: Float32[np.ndarray, "*B N"], config, _) -> Float32[np.ndarray, "*B F T"]:
     import librosa
 
     return np.abs(librosa.stft(waveforms, n_fft=config.n_fft, hop_length=config.hop))
 
 
-def _decibels(
-    power: Float[np.ndarray, "*B F T"], config: SpectrogramConfig
-) -> Float[np.ndarray, "*B F T"]:
+def _power(magnitude, *_):
+    return magnitude**2
+
+
+def _decibels(power, config, _):
     import librosa
 
     level_db = librosa.power_to_db(power, ref=1.0, amin=AMIN, top_db=None)
     return np.maximum(level_db, config.floor_db)
 
 
-def _stft(waveforms, config, audio):
-    del audio
-    return _decibels(_magnitude(waveforms, config) ** 2, config)
-
-
-def _logmel(waveforms, config, audio):
+def _mel(power, config, audio):
     import librosa
 
-    power = librosa.feature.melspectrogram(
-        S=_magnitude(waveforms, config) ** 2, sr=audio.sample_rate, n_mels=config.n_mels
-    )
-    return _decibels(power, config)
+    return librosa.feature.melspectrogram(S=power, sr=audio.sample_rate, n_mels=config.n_mels)
 
 
-def _mfcc(waveforms, config, audio):
+LOGMEL = (_magnitude, _power, _mel, _decibels)
+
+
+def _cosines(logmel, config, _):
     import librosa
 
-    return librosa.feature.mfcc(S=_logmel(waveforms, config, audio), n_mfcc=config.n_mfcc)
+    return librosa.feature.mfcc(S=logmel, n_mfcc=config.n_mfcc)
 
 
-def _chroma(waveforms, config, audio):
+def _pitch_classes(power, _, audio):
     import librosa
 
-    power = _magnitude(waveforms, config) ** 2
     return librosa.feature.chroma_stft(S=power, sr=audio.sample_rate, tuning=0.0)
 
 
-def _spectral_contrast(waveforms, config, audio):
+def _contrast(magnitude, config, audio):
     import librosa
 
     # One by one: librosa clips the levels 80 dB below the loudest frame of all it is given.
-    magnitude = _magnitude(waveforms, config)
     contrasts = [
         librosa.feature.spectral_contrast(
             S=one,
@@ -184,7 +192,7 @@ def _spectral_contrast(waveforms, config, audio):
     return np.reshape(contrasts, (*magnitude.shape[:-2], CONTRAST_OCTAVES + 1, -1))
 
 
-def _tonnetz(waveforms, config, audio):
+def _tonal_centroids(waveforms, config, audio):
     import librosa
 
     # The threshold keeps the rounding noise of silent frames from being scaled up to full chroma.

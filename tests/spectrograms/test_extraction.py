@@ -1,6 +1,7 @@
 """Extraction against a plain loop; its cache, its workers, and what it says of broken sounds."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from instrument_ig.audio import DATASETS
 from instrument_ig.audio.decode import BadAudio
 from instrument_ig.config import AudioConfig, SpectrogramConfig
-from instrument_ig.spectrograms import SPECTROGRAMS, extraction
+from instrument_ig.spectrograms import SPECTROGRAMS
 from instrument_ig.spectrograms.extraction import BATCH, extract
+from instrument_ig.types import Spectrogram
 from tests.audio import layouts
 
 AUDIO = AudioConfig(duration_s=0.3)
+SAMPLES = 4800
 NAMES = ("logmel", "chroma")
 
 
@@ -55,8 +58,7 @@ def test_equals_a_loop_and_then_comes_from_the_cache(tmp_path, dataset, front_en
         np.testing.assert_array_equal(again.images[name][::-1], first.images[name])
 
 
-def test_processes_change_nothing(tmp_path, front_ends, monkeypatch):
-    monkeypatch.setattr(extraction, "PROCESSES_PAY_S", 0.0)
+def test_workers_change_nothing(tmp_path, front_ends):
     count = 5 * BATCH
     sounds = layouts.classes(tmp_path / "sounds", {"drum": count // 2, "harp": count // 2})
     dataset = DATASETS["folder"](AUDIO, data_dir=sounds)
@@ -71,6 +73,35 @@ def test_processes_change_nothing(tmp_path, front_ends, monkeypatch):
     )
     assert_equal(found.images, loop(dataset, front_ends))
     assert reports == [(done, count) for done in range(0, count + 1, BATCH)]
+
+
+class Counted(NamedTuple):
+    """A step that counts how often it is taken, equal to others of its name."""
+
+    name: str
+    taken: list
+
+    def __call__(self, x):
+        self.taken.append(self.name)
+        return x + 1
+
+    __hash__ = lambda self: hash(self.name)
+    __eq__ = lambda self, other: self.name == other.name
+
+
+def test_what_front_ends_begin_with_is_computed_once(tmp_path, dataset):
+    taken = []
+    front_ends = {
+        names: Spectrogram(
+            tuple(Counted(name, taken) for name in names), (SAMPLES,), (), digest=names
+        )
+        for names in ("ab", "abc", "ac", "b")
+    }
+    found = extract(dataset, dataset.notes[:3], front_ends, cache_dir=tmp_path / "cache")
+    assert sorted(taken) == [*"abbcc"]  # b and c again where something else came before
+    for names, images in found.images.items():
+        waveforms = np.stack([dataset.load(note) for note in dataset.notes[:3]])
+        np.testing.assert_allclose(images, waveforms + len(names), atol=1e-6)
 
 
 class Counting:
