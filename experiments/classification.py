@@ -16,9 +16,10 @@ import numpy as np
 from absl import flags
 
 from experiments import classifier, explanations, options, sounds
-from experiments.classifier import FEATURES, Classifier
+from experiments.classifier import Classifier
 from experiments.fitting import fit, fit_side_by_side
 from experiments.progress import console, progress
+from experiments.sounds import FEATURES
 from instrument_ig import classical, stats
 from instrument_ig.config import AudioConfig, ClassifierTrainConfig
 from instrument_ig.figures import classification as figures

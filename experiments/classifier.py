@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import softmax
 
 from experiments import options
+from experiments.sounds import FEATURES
 from instrument_ig import attribution, models
 from instrument_ig.config import AudioConfig, SpectrogramConfig
 from instrument_ig.spectrograms import SPECTROGRAMS, standardise
 from instrument_ig.storage import checkpoints, runs
 from instrument_ig.types import Model, Spectrogram
 
-FEATURES = {"mel": "logmel", "mfcc": "mfcc"}  # what the paper calls them -> our spectrograms
 LAST_CONVOLUTION = "conv2d_2"
 
 
@@ -99,7 +99,7 @@ def load(folder: Path, features: str | None = None) -> Classifier:
     """
     manifest = runs.read(folder)
     settings = manifest["settings"]
-    if "classes" not in manifest:
+    if "classes" not in manifest or "features" not in settings:
         raise ValueError(f"{folder} holds no classifier: it is not a run of classify.py")
     features = features or settings["features"][0]
     found = checkpoints.restore(checkpoint(folder, settings["split"], features))

@@ -20,12 +20,12 @@ from rich.table import Table
 
 from experiments import driver, options, sounds
 from experiments.progress import console
+from experiments.sounds import FEATURES
 from instrument_ig.audio import checks, split
 from instrument_ig.config import ClassifierTrainConfig
 from instrument_ig.storage import files, runs
 
 FLAGS = flags.FLAGS
-FEATURES = ("mel", "mfcc")
 SPLITS = ("group", "random")
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 DEFAULTS = {"duration_s": 3.0, "notes": 40}  # where this study differs from the other one
@@ -109,7 +109,10 @@ def main(argv):
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     with sounds.refusing_bad_input():
-        checks.known(FLAGS.features, FEATURES, "features")
+        checks.known(FLAGS.features or [""], FEATURES, "features")
+        FLAGS.features = list(dict.fromkeys(FLAGS.features))
+        for name in FEATURES.values():
+            sounds.make_spectrogram(name)
         dataset = sounds.open_dataset("instruments", FLAGS.classes)
         labels = {note.label for note in dataset.notes}
         if FLAGS.explain != ["all"]:
@@ -123,6 +126,7 @@ def main(argv):
         settings |= {"data": dataset.digest}
         folder = driver.run_folder(f"classify-{'-'.join(FLAGS.features)}", settings)
         if FLAGS.dry_run:
+            runs.check(folder, settings)
             console.print(f"networks on {', '.join(FLAGS.features)}; results would lie in {folder}")
             return
         manifest = runs.open_run(folder, settings)
@@ -133,7 +137,7 @@ def main(argv):
         classification.carry_out(folder, dataset, parts)
         runs.update(folder, finished=True)
     print_tables(folder)
-    console.print(f"results: {folder.resolve()}")
+    console.print(f"results: {folder.resolve()}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def keep_programs(cache_dir: str | None = None) -> None:
     """Keep compiled programs in the cache: runs that go on or come next need not compile them."""
     import jax
 
-    folder = Path(cache_dir) if cache_dir else cache.default_folder()
-    folder = folder / "programs" / platform.node()  # they fit one machine
+    folder = cache.folder(cache_dir) / "programs" / platform.node()  # they fit one machine
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

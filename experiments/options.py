@@ -1,6 +1,7 @@
 """Flags from the frozen dataclasses of instrument_ig.config, and back."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ def define(config: type, choices: Mapping[str, Sequence[str]] | None = None) -> 
         numeric = field.type in (int, float)
         bounds = {"lower_bound": low, "upper_bound": high} if numeric else {}
         DEFINE[field.type](field.name, field.default, meaning, **bounds)
+        if numeric:  # NaN is within any bounds
+            flags.register_validator(field.name, math.isfinite, "must be finite")
 
 
 def read(config: type[Config], **changes: Any) -> Config:

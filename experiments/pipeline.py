@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from experiments.fitting import fit, fit_side_by_side
 from experiments.progress import console, progress
 from experiments.results import Result, write_results
 from instrument_ig import metrics, models
+from instrument_ig.audio.decode import BadAudio
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
 from instrument_ig.figures.sheet import save
@@ -34,15 +36,26 @@ def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments:
     jax.config.update(
         "jax_default_matmul_precision", "highest"
     )  # completeness is measured: no TF32
-    results = [carry_out_one(folder, dataset, name, instruments) for name in names]
+    notes = [note for note in dataset.notes if note.label in instruments]
+    with sounds.refusing_bad_input():
+        front_ends = {name: sounds.make_spectrogram(name) for name in names}
+        found = sounds.extract_images(dataset, notes, front_ends)
+    results = []
+    for name, front_end in front_ends.items():
+        console.rule(name, align="left")
+        material = study.standardised(
+            name, front_end, found.notes, found.images.pop(name), sounds.silence(front_end)
+        )
+        results.append(carry_out_one(folder, material, instruments, found.bad))
     write_results(folder, results)
     shutil.rmtree(folder / "resume", ignore_errors=True)
 
 
-def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequence[str]) -> Result:
+def carry_out_one(
+    folder: Path, material: study.Material, instruments: Sequence[str], bad: Sequence[BadAudio]
+) -> Result:
     """Train, score, explain and compare on one spectrogram, and draw its figures."""
-    console.rule(name, align="left")
-    material, bad = load_material(dataset, name, instruments)
+    name = material.name
     trained, history = train_all(folder, material, instruments)
     with progress(f"{name} scores") as report:
         tested = material.images[material.rows("test")]
@@ -80,16 +93,6 @@ def carry_out_one(folder: Path, dataset: Dataset, name: str, instruments: Sequen
     )
 
 
-def load_material(dataset: Dataset, name: str, instruments: Sequence[str]):
-    """Extract and standardise the images of a spectrogram; broken sounds come beside them."""
-    front_end = sounds.make_spectrogram(name)
-    notes = [note for note in dataset.notes if note.label in instruments]
-    with sounds.refusing_bad_input():
-        found = sounds.extract_images(dataset, notes, {name: front_end})
-    silence = sounds.silence(front_end)
-    return study.standardised(name, front_end, found.notes, found.images[name], silence), found.bad
-
-
 def train_all(folder: Path, material: study.Material, instruments: Sequence[str]):
     """Train one model per instrument; returns their variables and the curves."""
     config = options.read(TrainConfig)
@@ -101,8 +104,8 @@ def train_all(folder: Path, material: study.Material, instruments: Sequence[str]
             jax.random.fold_in(jax.random.key(FLAGS.seed), index),
             partial(study.binary_examples, material, instrument, FLAGS.seed),
             config,
-            folder / "checkpoints" / material.name / instrument,
-            folder / "resume" / f"{material.name}-{instrument}-training",
+            folder / "checkpoints" / material.name / quote(instrument, safe=" "),
+            folder / "resume" / f"{material.name}-{quote(instrument, safe=' ')}-training",
             constants=material.standardiser._asdict(),
             report=report,
         )
@@ -148,7 +151,8 @@ def check_all(folder: Path, material, trained, rows) -> list[dict[str, Any]]:
     found = []
     with progress(f"{material.name} checks") as report:
         for done, (instrument, notes) in enumerate(rows.items(), 1):
-            images = material.images[notes[:CHECKED_NOTES]]
+            notes = notes[study.spread(material, notes, CHECKED_NOTES, FLAGS.seed)]
+            images = material.images[notes]
             names = [FLAGS.baseline, *(name for name in study.BASELINES if name != FLAGS.baseline)]
             score = partial(
                 study.make_score, material, output=FLAGS.score, method=FLAGS.attribution
@@ -157,12 +161,12 @@ def check_all(folder: Path, material, trained, rows) -> list[dict[str, Any]]:
             random = trust.cascade(study.network(material), trained[instrument], key)
             found.append(
                 trust.check(
-                    lambda *arguments: method(*arguments).values,
+                    method,
                     score(trained[instrument]),
                     {layer: score(variables) for layer, variables in random},
                     images,
                     {name: study.make_baselines(name, material, images) for name in names},
-                    [material.notes[row].name for row in notes[:CHECKED_NOTES]],
+                    [material.notes[row].name for row in notes],
                     key,
                 )
             )
@@ -181,11 +185,14 @@ def compare_all(folder, material, maps, rows, config):
     Returns:
       (rows of the material, matrices) of each instrument, and of the notes that stand for all.
     """
-    few = FLAGS.between_notes
     sets = {instrument: (notes, maps[instrument]["values"]) for instrument, notes in rows.items()}
+    few = {
+        instrument: study.spread(material, notes, FLAGS.between_notes, FLAGS.seed)
+        for instrument, notes in rows.items()
+    }
     everyone = (
-        np.concatenate([notes[:few] for notes, _ in sets.values()]),
-        np.concatenate([values[:few] for _, values in sets.values()]),
+        np.concatenate([notes[few[instrument]] for instrument, (notes, _) in sets.items()]),
+        np.concatenate([values[few[instrument]] for instrument, (_, values) in sets.items()]),
     )
     compared = []
     for label, (notes, values) in (sets | {"between instruments": everyone}).items():

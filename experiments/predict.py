@@ -21,13 +21,15 @@ from absl import app, flags
 from rich.text import Text
 
 from experiments import classifier, driver, sounds
-from experiments.classifier import FEATURES, Classifier
+from experiments.classifier import Classifier
 from experiments.progress import console, progress
+from experiments.sounds import FEATURES
 from instrument_ig.audio.decode import BadAudio, duration, stream
 from instrument_ig.audio.windows import windows
 from instrument_ig.figures import sheet
 from instrument_ig.figures.sounds import prediction
 from instrument_ig.figures.terminal import terminal_heatmap
+from instrument_ig.storage import runs
 from instrument_ig.types import Axis
 
 FLAGS = flags.FLAGS
@@ -157,9 +159,8 @@ def _shifted(axes: tuple[Axis, Axis], start_s: float) -> tuple[Axis, Axis]:
 def _print(trained, path, answer, seconds, image, explanation, axes):
     count = len(answer.starts_s)
     padded = ", padded with silence" if seconds < trained.audio.duration_s else ""
-    console.print(
-        f"[bold]{path}[/bold]: {seconds:.2f} s, {count} window{'s' * (count > 1)}{padded}"
-    )
+    windows_in_words = f"{count} window{'s' * (count > 1)}{padded}"
+    console.print(f"{path}: {seconds:.2f} s, {windows_in_words}", style="bold")
     width = max(map(len, trained.classes))
     for index in np.argsort(-answer.mean)[: FLAGS.top]:
         share = answer.mean[index]
@@ -212,7 +213,11 @@ def targets(paths: list[Path], folder: Path) -> list[Path]:
     """Name the results of each sound: by its stem, numbered where that is taken."""
     names: list[str] = []
     for path in paths:
-        names.append(path.stem if path.stem not in names else f"{path.stem}-{len(names) + 1}")
+        name, number = path.stem, 1
+        while name in names:
+            number += 1
+            name = f"{path.stem}-{number}"
+        names.append(name)
     return [folder / name for name in names]
 
 
@@ -222,16 +227,17 @@ def main(argv):
         raise app.UsageError("name at least one sound")
     folder = Path(FLAGS.run)
     driver.keep_programs()
+    output = Path(FLAGS.output_dir) if FLAGS.output_dir else folder / "predictions"
     with sounds.refusing_bad_input():
         trained = classifier.load(folder, FLAGS.features)
+        runs.check_writable(output)
     # Most of librosa is imported with the first image: that is part of the start-up.
     trained.images(np.zeros((1, round(trained.audio.duration_s * trained.audio.sample_rate)), "f4"))
-    output = Path(FLAGS.output_dir) if FLAGS.output_dir else folder / "predictions"
     refused = []
     for path, target in zip(paths, targets(paths, output), strict=True):
         try:
             predict(trained, path, target)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             refused.append(str(error) if isinstance(error, BadAudio) else f"{path}: {error}")
     if refused:
         sys.exit("\n".join(f"predict.py: {reason}" for reason in refused))

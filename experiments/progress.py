@@ -16,7 +16,8 @@ from rich.progress import (
 
 LOG_EVERY_S = 15.0
 
-console = Console(highlight=False)
+# Names of files and classes are text, whatever brackets and colons they hold.
+console = Console(highlight=False, markup=False, emoji=False)
 if not console.is_terminal:
     console.width = 160  # a log file has no width of its own
 

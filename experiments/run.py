@@ -48,23 +48,37 @@ def spectrogram_names() -> list[str]:
     """Return the spectrograms asked for."""
     if FLAGS.spectrogram == ["all"]:
         return list(SPECTROGRAMS)
-    for name in FLAGS.spectrogram:
+    for name in FLAGS.spectrogram or [""]:
         if name not in SPECTROGRAMS:
             raise ValueError(f"--spectrogram={name}: choose from {', '.join(SPECTROGRAMS)}, all")
     return list(dict.fromkeys(FLAGS.spectrogram))
 
 
 def describe_parts(dataset: Dataset, instruments: Sequence[str]) -> None:
-    """List the classes that cannot be tested; refuse those that cannot be trained."""
+    """List the classes that cannot be tested; refuse what cannot be trained or compared."""
     parts = {(note.label, note.split) for note in dataset.notes}
     for split, consequence in (("test", "train only: no support"), ("valid", "not validated")):
         missing = [name for name in instruments if (name, split) not in parts]
         if missing:
             console.print(f"{consequence}, too few groups: {', '.join(missing)}")
+    if sum((name, "test") in parts for name in instruments) < 2:
+        raise ValueError("fewer than two classes have test notes: there is nothing to compare")
     untrained = [name for name in instruments if (name, "train") not in parts]
     if untrained:
         names = ",".join(untrained)
         raise ValueError(f"no training notes of {names}: go on with --leave_out={names}")
+
+
+def check_figure_note(dataset: Dataset) -> None:
+    """Refuse a note that is not there, or of a class that has no heatmaps."""
+    if not FLAGS.figure_note:
+        return
+    labels = {note.name: note.label for note in dataset.notes}
+    if FLAGS.figure_note not in labels:
+        raise ValueError(f"--figure_note={FLAGS.figure_note}: the data set has no such note")
+    label = labels[FLAGS.figure_note]
+    if (label, "test") not in {(note.label, note.split) for note in dataset.notes}:
+        raise ValueError(f"--figure_note={FLAGS.figure_note}: {label} has no test notes")
 
 
 def main(argv):
@@ -73,18 +87,23 @@ def main(argv):
     with sounds.refusing_bad_input():
         names = spectrogram_names()
         dataset = sounds.open_dataset("families", FLAGS.instruments)
-        instruments = FLAGS.instruments or sorted({note.label for note in dataset.notes})
+        labels = sorted({note.label for note in dataset.notes})
+        instruments = list(dict.fromkeys(FLAGS.instruments)) or labels
         if len(instruments) < 2:
             raise ValueError(
                 f"--instruments={instruments[0]}: one class has nothing to differ from"
             )
         describe_parts(dataset, instruments)
-        if FLAGS.figure_note and FLAGS.figure_note not in {note.name for note in dataset.notes}:
-            raise ValueError(f"--figure_note={FLAGS.figure_note}: the data set has no such note")
+        check_figure_note(dataset)
+        if FLAGS["rule"].present and not FLAGS.steps:
+            raise ValueError(f"--rule={FLAGS.rule} needs --steps: a tolerance chooses its points")
+        for name in names:
+            sounds.make_spectrogram(name)
         settings = options.settings(sys.argv[0], without=sounds.FREE)
         settings |= {"data": dataset.digest}
         folder = driver.run_folder("-".join(FLAGS.spectrogram), settings)
         if FLAGS.dry_run:
+            runs.check(folder, settings)
             console.print(f"{len(dataset.notes)} notes of {', '.join(instruments)}")
             console.print(f"spectrograms {', '.join(names)}; results would lie in {folder}")
             return
@@ -96,7 +115,7 @@ def main(argv):
         pipeline.carry_out(folder, dataset, names, instruments)
         runs.update(folder, finished=True)
     results.print_table(folder)
-    console.print(f"results: {folder.resolve()}")
+    console.print(f"results: {folder.resolve()}", soft_wrap=True)
 
 
 if __name__ == "__main__":

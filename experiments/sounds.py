@@ -9,15 +9,17 @@ from absl import flags
 
 from experiments import options
 from experiments.progress import progress
-from instrument_ig.audio import DATASETS
+from instrument_ig.audio import DATASETS, checks
 from instrument_ig.config import AudioConfig, SpectrogramConfig
 from instrument_ig.spectrograms import SPECTROGRAMS
+from instrument_ig.storage import cache, runs
 from instrument_ig.types import Dataset, Note, Spectrogram
 
 FLAGS = flags.FLAGS
 
+FEATURES = {"mel": "logmel", "mfcc": "mfcc"}  # what the second paper calls them -> spectrograms
 # What results do not depend on: a run may be continued with other values.
-FREE = ("cache_dir", "output_dir", "workers", "dry_run", "memory_gib")
+FREE = ("cache_dir", "output_dir", "workers", "dry_run")
 
 
 def define() -> None:
@@ -30,7 +32,7 @@ def define() -> None:
     flags.DEFINE_bool("skip_bad_files", False, "leave broken sounds out; skipped.csv lists them")
     flags.DEFINE_string("output_dir", None, "run folder; by default one under runs/")
     flags.DEFINE_string("cache_dir", None, "rendered notes and images; by default the user's cache")
-    flags.DEFINE_integer("workers", None, "processes that extract images; by default one per core")
+    flags.DEFINE_integer("workers", None, "of them read sounds at once; by default one per core")
     flags.DEFINE_integer("seed", 0, "of every random choice", lower_bound=0)
     flags.DEFINE_bool("dry_run", False, "check everything, say what would be done, do nothing long")
     options.define(AudioConfig)
@@ -57,8 +59,11 @@ def open_dataset(table: str, labels: Sequence[str] = ()) -> Dataset:
       ValueError, OSError: what is wrong with it, in one line.
     """
     audio = options.read(AudioConfig)
+    runs.check_writable(cache.folder(FLAGS.cache_dir))
     shared = {"labels": labels, "leave_out": FLAGS.leave_out, "seed": FLAGS.seed}
     if FLAGS.dataset == "soundfont":
+        if FLAGS.data_dir:
+            raise ValueError(f"--data_dir={FLAGS.data_dir} needs --dataset=folder, csv or nsynth")
         own = {"soundfont": FLAGS.soundfont, "notes": FLAGS.notes, "cache_dir": FLAGS.cache_dir}
         return DATASETS["soundfont"](audio, table=table, **own, **shared)
     if not FLAGS.data_dir:
@@ -67,16 +72,24 @@ def open_dataset(table: str, labels: Sequence[str] = ()) -> Dataset:
 
 
 def make_spectrogram(name: str) -> Spectrogram:
-    """Build a front end from the flags."""
+    """Build a front end from the flags.
+
+    Raises:
+      ValueError: what about the flags does not suit it.
+    """
     return SPECTROGRAMS[name](options.read(SpectrogramConfig), options.read(AudioConfig))
 
 
 def extract_images(dataset: Dataset, notes: Sequence[Note], front_ends: Mapping[str, Spectrogram]):
-    """Return the `Extraction` of notes: images, notes that could be read, and the broken ones."""
+    """Return the `Extraction` of notes: images, notes that could be read, and the broken ones.
+
+    Raises:
+      ValueError: broken sounds, unless they are skipped; or too little is left.
+    """
     from instrument_ig.spectrograms.extraction import extract
 
     with progress(f"{', '.join(front_ends)} images") as report:
-        return extract(
+        found = extract(
             dataset,
             notes,
             front_ends,
@@ -85,6 +98,9 @@ def extract_images(dataset: Dataset, notes: Sequence[Note], front_ends: Mapping[
             report=report,
             skip_bad_files=FLAGS.skip_bad_files,
         )
+    if found.bad:
+        checks.usable(found.notes, "what could be read")
+    return found
 
 
 def silence(front_end: Spectrogram):

@@ -97,18 +97,25 @@ def choose_explained(
     chosen = {}
     for instrument in instruments:
         rows = material.rows("test", instrument)
-        groups = material.column("group")[rows]
-        rng = np.random.default_rng(seed)
-        chosen[instrument] = rows[problems.spread_over_groups(groups, count, rng)]
+        chosen[instrument] = rows[spread(material, rows, count, seed)]
     return {instrument: rows for instrument, rows in chosen.items() if len(rows)}
+
+
+def spread(material: Material, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Choose up to `count` of some notes, as equally as possible from all physical instruments."""
+    groups = material.column("group")[rows]
+    return problems.spread_over_groups(groups, count, np.random.default_rng(seed))
 
 
 def make_method(name: str, config: AttributionConfig, key: jax.Array) -> Callable[..., Attribution]:
     """Return the attribution method (score, images, baselines, report=...) that the flags name."""
+    sampled = {"rule": config.rule, "steps": config.steps} if config.steps else {}
+    if name == "integrated_grad_cam":
+        return partial(attribution.ATTRIBUTIONS[name], key=key, **sampled)
     if name != "integrated_gradients":
         return partial(attribution.ATTRIBUTIONS[name], key=key)
     if config.steps:
-        return partial(attribution.integrated_gradients, rule=config.rule, steps=config.steps)
+        return partial(attribution.integrated_gradients, **sampled)
     promise = {"tolerance": config.tolerance, "max_steps": config.max_steps}
     return partial(attribution.integrated_gradients, **promise)
 

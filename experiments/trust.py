@@ -9,7 +9,7 @@ import numpy as np
 from instrument_ig.attribution import checks
 from instrument_ig.attribution.checks.insertion_deletion import Curves
 from instrument_ig.figures.checks import check_curves
-from instrument_ig.types import Model, Score, Split
+from instrument_ig.types import Attribution, Model, Score, Split
 
 DRAWS = 10  # neighbours of an image for max-sensitivity
 SHUFFLED = "shuffled map"  # what every check should tell from the map itself
@@ -24,7 +24,7 @@ class Checked(NamedTuple):
 
 
 def check(
-    explain: Callable[[Score | Split, np.ndarray, np.ndarray], np.ndarray],
+    method: Callable[[Score | Split, np.ndarray, np.ndarray], Attribution],
     score: Score | Split,
     randomised: Mapping[str, Score | Split],
     images: np.ndarray,
@@ -35,7 +35,7 @@ def check(
     """Check the maps of some images under one model.
 
     Args:
-      explain: (score, images, baselines) -> maps; the method with everything else fixed.
+      method: (score, images, baselines) -> maps, everything else fixed.
       score: what is explained.
       randomised: the same with layers made random one after another, by the last layer's name.
       images: [B, T, F].
@@ -45,7 +45,9 @@ def check(
     """
     order_key, draw_key, sensitivity_key, shuffle_key = jax.random.split(key, 4)
     baseline = next(iter(baselines.values()))
-    values = explain(score, images, baseline)
+    explain = lambda *arguments: method(*arguments).values
+    found = method(score, images, baseline)
+    values, residual = found.values, checks.relative_residual(found)
     cells = jax.random.permutation(shuffle_key, values.reshape(len(values), -1), axis=1)
     shuffled = cells.reshape(values.shape)
     curves = checks.insertion_deletion(score, images, baseline, values, key=order_key)
@@ -54,6 +56,7 @@ def check(
     )
     near = lambda others: explain(score, others, baseline)
     found = {
+        ("relative residual", "map"): residual,
         ("dependence on the baseline", "map"): checks.dependence(
             np.stack([explain(score, images, other) for other in baselines.values()])
         ),

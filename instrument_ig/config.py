@@ -37,7 +37,7 @@ class TrainConfig:
 
     epochs: int = option(6, "passes over the training notes; the best one is kept", 1)
     batch_size: int = option(8, "notes in one step of the optimiser", 1)
-    learning_rate: float = option(5e-4, "of Adam", 0.0)
+    learning_rate: float = option(5e-4, "of Adam", 1e-9)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class AttributionConfig:
 
     steps: int = option(0, "path points of every map; 0: as many as the tolerance asks for", 0)
     rule: str = option("gauss_legendre", "quadrature along the path")
-    tolerance: float = option(0.01, "relative completeness residual that counts as converged")
+    tolerance: float = option(
+        0.01, "relative completeness residual that counts as converged", 1e-6, 0.99
+    )
     max_steps: int = option(1024, "most path points of a map when a tolerance is asked for", 1)
 
 
@@ -56,7 +58,7 @@ class MetricConfig:
 
     policy: str = option("absolute", "how a heatmap becomes a distribution")
     floor: float = option(
-        1e-7, "share of the uniform distribution mixed in: KL is finite", 0.0, 1.0
+        1e-7, "share of the uniform distribution mixed in: KL is finite", 0.0, 0.99
     )
     epsilon: float = option(0.05, "of Sinkhorn, in units of the ground cost", 1e-6)
     emd_tolerance: float = option(0.05, "relative width of an EMD interval that is wanted", 1e-6, 1)
@@ -68,5 +70,5 @@ class ClassifierTrainConfig(TrainConfig):
 
     epochs: int = option(12, "passes over the training notes, at most", 1)
     batch_size: int = option(32, "notes in one step of the optimiser", 1)
-    learning_rate: float = option(1e-3, "of Adam", 0.0)
+    learning_rate: float = option(1e-3, "of Adam", 1e-9)
     patience: int = option(5, "epochs without a lower validation loss that end the training", 1)

@@ -22,7 +22,7 @@ def checked_images(inputs: Images) -> Float[Array, "B ..."]:
     array = jnp.asarray(inputs)
     if array.ndim < 2 or not len(array) or not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"inputs: {array.dtype}{list(array.shape)}, not a batch of float images")
-    return _finite("inputs", inputs, array)
+    return _finite("inputs", array)
 
 
 def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float[Array, "R b ..."]:
@@ -34,15 +34,14 @@ def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float
     """
     array = jnp.asarray(baselines, inputs.dtype)
     extra = array.ndim - inputs.ndim
-    fits = (
-        array.shape == inputs.shape[-array.ndim :] if extra < 1 else array[0].shape == inputs.shape
-    )
+    expected = inputs.shape[1:] if extra < 0 else inputs.shape
+    fits = array.shape[max(extra, 0) :] == expected and array.size
     if extra not in (-1, 0, 1) or not fits:
         raise ValueError(
             f"baselines {array.shape}: neither {inputs.shape[1:]} (one for all inputs), "
             f"nor {inputs.shape}, nor (R, *{inputs.shape})"
         )
-    array = _finite("baselines", baselines, array)
+    array = _finite("baselines", array)
     return array.reshape(-1, 1 if extra == -1 else len(inputs), *inputs.shape[1:])
 
 
@@ -55,21 +54,25 @@ def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
     """Refuse a score that is not one real number per image.
 
     Raises:
-        ValueError: it returns another shape or an integer.
+        ValueError: it returns another shape or an integer, or a prefix more than one array.
     """
+    if isinstance(score, Split):
+        inner = shape_of_one(score.prefix, inputs)
+        if not isinstance(inner, jax.ShapeDtypeStruct):
+            raise ValueError(f"the prefix returns {type(inner).__name__}, not one array")
     out = shape_of_one(whole(score), inputs)
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"score of an image {inputs.shape[1:]} is {out}, not one real number")
 
 
-def checked_maps(values: Images, inputs: Float[Array, "B ..."]) -> None:
-    """Refuse maps that are not one per input and of its shape.
+def checked_maps(values: Images, inputs: Images) -> None:
+    """Refuse maps that are not one per input (or other map) and of its shape.
 
     Raises:
         ValueError: the shapes differ.
     """
     if values.shape != inputs.shape:
-        raise ValueError(f"values {values.shape}: not of the inputs' shape {inputs.shape}")
+        raise ValueError(f"maps {values.shape}: not of the shape {inputs.shape}")
 
 
 def checked_numbers(
@@ -112,9 +115,9 @@ def shape_of_one(function: Any, inputs: Float[Array, "B ..."]) -> Any:
     return result_shape(_evaluate, function, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
 
 
-def _finite(name, given, array):
-    if not isinstance(array, jax.core.Tracer) and not np.isfinite(given).all():
-        raise ValueError(f"{name}: {np.sum(~np.isfinite(given))} values are NaN or infinite")
+def _finite(name, array):
+    if not isinstance(array, jax.core.Tracer) and not (finite := np.isfinite(array)).all():
+        raise ValueError(f"{name}: {np.sum(~finite)} values are NaN or infinite")
     return array
 
 

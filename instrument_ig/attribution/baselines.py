@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from instrument_ig.attribution.arguments import Images
+from instrument_ig.attribution.arguments import Images, checked_images
 
 
 def zero(inputs: Images) -> Float[Array, "..."]:
@@ -31,7 +31,7 @@ def blurred(inputs: Images, sigma: float = 8.0) -> Float[Array, "B T F"]:
             3 sigma. Beyond the edges an image goes on with its edge values.
 
     Raises:
-        ValueError: `sigma` is not positive.
+        ValueError: `sigma` is not positive, or inputs are no batch of finite float images.
 
     Numerics: kernels sum to 1 up to rounding, so a constant image stays as it is.
     Cost: two 1-D convolutions per image.
@@ -40,7 +40,7 @@ def blurred(inputs: Images, sigma: float = 8.0) -> Float[Array, "B T F"]:
         raise ValueError(f"sigma={sigma}: not a positive number of cells")
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    inputs = jnp.asarray(inputs)
+    inputs = checked_images(inputs)
     kernel = jnp.asarray(kernel / kernel.sum(), inputs.dtype)
     smooth = lambda line: jnp.convolve(
         jnp.pad(line, reach, mode="edge"), kernel, mode="valid", precision="highest"

@@ -26,10 +26,10 @@ def grad_cam_plus_plus(
 ) -> Attribution:
     """Weight a tap's feature maps by their rectified gradients, each position by its own share.
 
-    For the score exp(S) the paper's derivatives are powers of g = dS / dA: with
-    a = g^2 / (2 g^2 + g^3 sum over positions of A_c), w_c = sum over positions of a relu(g), and
-    the map is relu(sum_c w_c A_c), interpolated bilinearly to the axes of the input. The paper's
-    factor exp(S), one number per image, is left out.
+    For the score exp(S) the paper's derivatives are powers of g = dS / dA, and its share
+    g^2 / (2 g^2 + g^3 sum over positions of A_c) is a = 1 / (2 + g sum of A_c). With w_c the sum of
+    a relu(g) over positions, the map is relu(sum_c w_c A_c), interpolated bilinearly to the axes of
+    the input. The paper's factor exp(S), one number per image, is left out.
 
     Args:
         score: a `Split` at the tap; `prefix` maps an image [T, F] to [t, f, C].
@@ -47,7 +47,7 @@ def grad_cam_plus_plus(
     Raises:
         ValueError: `score` is no `Split`, or its tap is no stack of maps [t, f, C].
 
-    Numerics: where g is zero so is its share; a zero denominator elsewhere gives share 0.
+    Numerics: a zero denominator gives share 0.
     Cost: one forward and one backward pass behind the tap per image.
     References: Chattopadhay, Sarkar, Howlader, Balasubramanian, Grad-CAM++, 2018, eq. 5, 6, 19.
     """
@@ -61,7 +61,7 @@ def grad_cam_plus_plus(
 def _map(score, image, _):
     maps = score.prefix(image)
     slope = jax.grad(score.rest)(maps)
-    denominator = 2 * slope**2 + slope**3 * maps.sum((0, 1), keepdims=True)
-    share = jnp.where(denominator == 0, 0, slope**2 / jnp.where(denominator == 0, 1, denominator))
+    denominator = 2 + slope * maps.sum((0, 1), keepdims=True)
+    share = jnp.where(denominator == 0, 0, 1 / jnp.where(denominator == 0, 1, denominator))
     weights = (share * jax.nn.relu(slope)).sum((0, 1))
     return upsample(jax.nn.relu(maps @ weights), image.shape), ()

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.grad_cam import upsample
 from instrument_ig.attribution.paths import lay_paths
-from instrument_ig.attribution.per_input import without_completeness
+from instrument_ig.attribution.per_input import map_each, without_completeness
 from instrument_ig.attribution.quadrature import quadrature
 from instrument_ig.attribution.work_items import Report, WorkItems, n_rows, weighted_sums
 from instrument_ig.types import Attribution, Score, Split
@@ -52,7 +52,9 @@ def integrated_grad_cam(
         ValueError: `score` is no `Split`, its tap is no stack of maps [t, f, C], or an argument
             that `integrated_gradients` refuses.
 
-    Cost: R * steps gradients per image; memory of one chunk.
+    Numerics: NaN and infinities propagate to the map they arise in, and to no other.
+    Cost: R * (steps + 1) passes through the prefix and R * steps gradients behind it per image;
+        memory of one chunk, of the images and baselines, and of the feature maps of all baselines.
     References: Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021.
     """
     del key
@@ -61,17 +63,30 @@ def integrated_grad_cam(
     baselines = arguments.checked_baselines(baselines, inputs)
     nodes, weights = quadrature(rule, steps)
     images = lay_paths(arguments.whole(score), inputs, baselines, "input")[0].maps
+    at_start = map_each(_tap, score, images.start, memory=memory, chunk=chunk)
     n, r, dtype = n_rows(images), len(baselines), images.delta.dtype
     rows = np.repeat(np.arange(n), steps)
     items = WorkItems(rows, np.tile(nodes.astype(dtype), n), np.tile(weights / r, n), rows // r)
     maps, _ = weighted_sums(
-        _map, score, images, items, slots=len(inputs), memory=memory, chunk=chunk, report=report
+        _map,
+        score,
+        (images, at_start),
+        items,
+        slots=len(inputs),
+        memory=memory,
+        chunk=chunk,
+        report=report,
     )
     upsampled = jax.vmap(lambda values: upsample(values, inputs.shape[1:]))(maps)
     return without_completeness(upsampled.astype(inputs.dtype), steps=r * steps)
 
 
-def _map(score, path, alpha):
+def _tap(score, image, _):
+    return score.prefix(image), ()
+
+
+def _map(score, path_and_start, alpha):
+    path, at_start = path_and_start
     maps = score.prefix(path.at(alpha))
     weights = jax.grad(score.rest)(maps).sum((0, 1))
-    return jax.nn.relu((maps - score.prefix(path.start)) @ weights), ()
+    return jax.nn.relu((maps - at_start) @ weights), ()

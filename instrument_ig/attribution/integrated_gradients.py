@@ -59,7 +59,7 @@ def integrated_gradients(
     Args:
         score: function of one image, or a `Split` of one. A pytree with arrays inside (such as a
             `jax.tree_util.Partial`) is compiled once for all scores of its kind; a plain function
-            once per function object.
+            once per function object, with the values it closes over as they are then.
         inputs: images [B, T, F], or any shape [B, ...]. The result follows their dtype.
         baselines: one image [T, F] for all, one each [B, T, F], or several [R, B, T, F], over which
             the maps are averaged (expected gradients).
@@ -85,15 +85,18 @@ def integrated_gradients(
 
     Raises:
         ValueError: a shape, dtype, NaN, rule or number that cannot be; not even one path point
-            fits in `memory`; a score that is not one real number; a tolerance under `jit`.
+            fits in `memory`; a score that is not one real number; a prefix that bends; `params` of
+            unequal lengths; a tolerance under `jit`.
 
-    Numerics: batches, chunks and neighbours change results only by rounding; equal calls give equal
-        bits. Gradients are those of `jax.grad`: a score that shares the gradient of a tied maximum
-        may be off at constant baselines. Under `jit` or `vmap` values are not checked, and NaN
-        propagates; a NaN map spoils no other.
+    Numerics: batches, chunks and neighbours change results only by rounding (which may cost a point
+        more or less where a residual just meets its tolerance); equal calls give equal bits.
+        Gradients are those of `jax.grad`: a score that shares the gradient of a tied maximum may be
+        off at constant baselines. Under `jit` or `vmap` values are not checked, and NaN propagates;
+        a NaN map spoils no other.
     Cost: per map R * steps gradients and 2 R scores. Memory beside inputs and maps does not
         depend on steps or B: a chunk, and for each path of a group one gradient, or 48 of them
-        with a tolerance.
+        with a tolerance. The R paths of one input are integrated together; under `jit` there is
+        one group, and `memory` is not asked.
     References: Sundararajan, Taly, Yan, Axiomatic attribution for deep networks, 2017, eq. 1.
         Erion et al., Improving performance of deep learning models with axiomatic attribution
         priors and expected gradients, 2021.
@@ -129,6 +132,9 @@ class Plan(NamedTuple):
 
 def _bind_each(score, params):
     """Fix the parameters of a score of (params, image), or of both halves of a `Split`."""
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    if len(lengths) != 1 or () in lengths:
+        raise ValueError(f"params: leading axes {sorted(lengths)}, not one entry per model")
     own = lambda m: jax.tree.map(lambda leaf: leaf[m], params)
     bind = lambda m: jax.tree.map(lambda part: jax.tree_util.Partial(part, own(m)), score)
     return [bind(m) for m in range(n_rows(params))]

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.attribution.programs import call, is_traced
+from instrument_ig.attribution.work_items import n_rows, preferred_chunk
 from instrument_ig.types import Split
 
 Space = Literal["input", "tap"]
@@ -76,7 +77,7 @@ def lay_paths(
         if at == "tap":
             raise ValueError("at='tap' needs a Split at that tap, not a plain score")
         return Paths(images, images), Integrand(score, None)
-    points = call(_through, score.prefix, images)
+    points = _by_rows(_through, score.prefix, images)
     if at == "tap":
         return Paths(points, points), Integrand(score.rest, None)
     _check_affine(score.prefix, images, points)
@@ -90,6 +91,21 @@ def _path(inputs, baselines):
     return _difference(spread(jnp.swapaxes(baselines, 0, 1)), spread(inputs[:, None]))
 
 
+def _by_rows(function, prefix, *data):
+    """Call function(prefix, *data) on a few rows at a time: a prefix may have large activations."""
+    if is_traced((prefix, data)):
+        return function(prefix, *data)
+    n = n_rows(data)
+    size = min(n, preferred_chunk())
+    parts = []
+    for start in range(0, n, size):
+        rows = np.minimum(np.arange(start, start + size), n - 1)
+        parts.append(
+            call(function, prefix, *jax.tree.map(lambda leaf, rows=rows: leaf[rows], data))
+        )
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
+
+
 def _through(prefix, images):
     end = images.at(jnp.ones((), images.delta.dtype))
     return _difference(jax.vmap(prefix)(images.start), jax.vmap(prefix)(end))
@@ -101,15 +117,33 @@ def _difference(start, end):
 
 
 def _check_affine(prefix, images, points):
-    """Refuse a prefix that bends: its value half-way along a path is off the straight line."""
+    """Refuse a prefix that bends: at its start a path does not head for where it ends.
+
+    This is what is used: gradients are pulled back by the derivative at the start.
+    """
     if is_traced((prefix, images)):
         return
-    half = jax.tree.map(lambda leaf: leaf[:1], images)
-    there = call(_through, prefix, half._replace(delta=half.delta / 2)).delta
-    off = float(jnp.max(jnp.abs(there - points.delta[:1] / 2)))
-    size = float(jnp.max(jnp.abs(points.start[:1])) + jnp.max(jnp.abs(points.delta[:1])))
-    if off > np.sqrt(jnp.finfo(images.start.dtype).eps) * size:  # rounding is near eps * size
+    with jax.default_matmul_precision("highest"):
+        off, size = map(np.asarray, _by_rows(_bend, prefix, images, points))
+    worst = np.argmax(off / np.maximum(size, np.finfo(size.dtype).tiny))
+    # Rounding is near eps * size.
+    if off[worst] > np.sqrt(jnp.finfo(images.start.dtype).eps) * size[worst]:
         raise ValueError(
-            f"the prefix is not affine (off by {off:.2g} of {size:.2g} half-way), so its path has "
-            "no straight image: pass at='tap' for maps at the tap, or the whole score"
+            f"the prefix is not affine (path {worst} is off by {off[worst]:.2g} of "
+            f"{size[worst]:.2g}), so its path has no straight image: pass at='tap' for maps at the "
+            "tap, or the whole score"
         )
+
+
+def _bend(prefix, images, points):
+    """Return how far each path ends from where its start heads, and how long it is."""
+
+    def one(path, point):
+        value, pull = jax.vjp(prefix, path.start)
+        # The transpose of the pull-back: forward mode that reverse-mode-only functions have too.
+        push = jax.vjp(lambda change: pull(change)[0], jnp.zeros_like(value))[1]
+        (end,) = push(path.delta.astype(path.start.dtype))
+        largest = lambda values: jnp.max(jnp.abs(values.astype(point.delta.dtype)))
+        return largest(end - point.delta), largest(point.start) + largest(point.delta)
+
+    return jax.vmap(one)(images, points)

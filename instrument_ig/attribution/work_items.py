@@ -21,9 +21,11 @@ from instrument_ig.compilation import compiler_options
 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
-CPU_CHUNK = 4  # activations of more images leave the cache
-LARGE_CHUNK = 256  # on accelerators
+CPU_CHUNK = 4  # images of the networks here: the activations of more leave the cache
+CPU_CACHE = 2**24  # bytes of temporary arrays with which larger chunks of smaller scores are faster
+LARGE_CHUNK = 256  # on accelerators, and the most on CPUs
 BUCKET = 2  # chunks are powers of this, so that short lists add few programs
+GROWTH = 8  # a chunk of a small score grows by this at once, for the same reason
 IN_FLIGHT = 2  # chunks that may wait in the device's queue, each with its own temporary memory
 NOWHERE = np.iinfo(np.int32).max  # a slot out of every range
 
@@ -96,7 +98,7 @@ def weighted_sums(
 
 
 def preferred_chunk() -> int:
-    """Return how many images the default device likes to have evaluated together."""
+    """Return how many images of a large score the default device likes to evaluate together."""
     return CPU_CHUNK if jax.default_backend() == "cpu" else LARGE_CHUNK
 
 
@@ -107,9 +109,10 @@ def available_memory() -> int:
 
 
 def fitting_chunk(function, score, data, items, sums, memory: int | None = None) -> int:
-    """Return the largest chunk, the preferred one or less, whose program fits in `memory`.
+    """Return the largest useful chunk whose program fits in `memory`.
 
-    The program's arguments, results and temporary arrays count, as XLA's buffer assignment has
+    That is the preferred one or, on a CPU, more if the temporary arrays stay in its cache. The
+    program's arguments, results and temporary arrays count, as XLA's buffer assignment has
     them; the compilations are those that the evaluation needs anyway, one where the first fits.
 
     Raises:
@@ -123,22 +126,29 @@ def fitting_chunk(function, score, data, items, sums, memory: int | None = None)
     while bucket < min(len(items.row), preferred_chunk()):
         bucket *= BUCKET
     memory = available_memory() if memory is None else memory
-    return _fitting_chunk(function, static, tuple(leaves), structure, bucket, memory)
+    chunk, most = bucket, min(len(items.row), LARGE_CHUNK)
+    needs = lambda: _program_needs(function, static, tuple(leaves), structure, chunk)
+    while needs().temporary * GROWTH <= CPU_CACHE and chunk * GROWTH <= most:
+        chunk *= GROWTH
+    while needs().all > memory:
+        if chunk == 1:
+            raise ValueError(f"memory={memory}: one item at a time needs {needs().all} bytes")
+        chunk = max(1, chunk // BUCKET)
+    return chunk
+
+
+class _Needs(NamedTuple):
+    temporary: int  # bytes
+    all: int
 
 
 @lru_cache(maxsize=256)
-def _fitting_chunk(function, static, leaves, structure, chunk, memory):
+def _program_needs(function, static, leaves, structure, chunk):
+    """Compile the program of a chunk, which the evaluation is likely to need, and ask it."""
     arrays, data, item, sums = structure.unflatten(leaves)
-    while True:
-        repeat = lambda leaf, size=chunk: leaf.update(shape=(size, *leaf.shape))
-        part = jax.tree.map(repeat, item)
-        program = _advance().lower(function, static, arrays, data, part, sums).compile()
-        need = program_memory(program)
-        if need <= memory:
-            return chunk
-        if chunk == 1:
-            raise ValueError(f"memory={memory}: one item at a time needs {need} bytes")
-        chunk = max(1, chunk // BUCKET)
+    part = jax.tree.map(lambda leaf: leaf.update(shape=(chunk, *leaf.shape)), item)
+    program = _advance().lower(function, static, arrays, data, part, sums).compile()
+    return _Needs(program.memory_analysis().temp_size_in_bytes, program_memory(program))
 
 
 def program_memory(program: jax.stages.Compiled) -> int:

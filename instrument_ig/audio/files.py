@@ -79,7 +79,10 @@ def open_csv(
     table = Path(data_dir)
     if not table.is_file():
         raise FileNotFoundError(f"no such table: {table}")
-    notes = list(_rows(table))
+    try:
+        notes = list(_rows(table))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is not a table of text: {error}") from error
     if any(note.split for note in notes):
         notes = split.complete(notes, seed=seed)
     else:

@@ -75,11 +75,10 @@ def open_soundfont(
         note._replace(digest=cache.digest(by=made_by, voice=note.source)) for note in drawn
     )
     checks.usable(drawn, f"{path.name} ({table})")
-    folder = Path(cache_dir) if cache_dir else cache.default_folder()
     return Dataset(
         name="soundfont",
         notes=drawn,
-        load=functools.partial(_load, str(path), config, folder / "notes"),
+        load=functools.partial(_load, str(path), config, cache.folder(cache_dir) / "notes"),
         sample_rate=config.sample_rate,
         digest=cache.digest(notes=drawn),
     )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.metrics.arguments import checked_pair, checked_sets
 from instrument_ig.metrics.pairwise import MEMORY, all_pairs
 
 
@@ -27,12 +28,16 @@ def difference_mean(
       The mean, in the heatmaps' unit. Constant maps and all-zero maps are maps like any other; a
       NaN or an infinity in either map gives NaN or infinity.
 
+    Raises:
+      ValueError: the maps are not two images of one shape.
+
     Numerics: zero for a = b; float32 rounding of the mean is about 1e-7 of it.
     Cost: one pass over both maps.
     References: Chen et al., Interpreting CNN models for musical instrument recognition, 2024,
       section 2.1.
     """
-    difference = jnp.subtract(a, b)
+    a, b = checked_pair(a, b)
+    difference = a - b
     return jnp.mean(difference if signed else jnp.abs(difference))
 
 
@@ -56,11 +61,12 @@ def pairwise_difference_mean(
       [i, j] is the distance of A[i] and B[j]. Within A: symmetric, and zero on the diagonal.
 
     Raises:
-      ValueError: `memory` below one map.
+      ValueError: the maps are not of one shape [T, F], or `memory` is below one map.
 
     Numerics: that of `difference_mean`.
     Cost: N M T F cells, half of them within A; `signed` needs only N + M means.
     """
+    A, B = checked_sets(A, B)
     if not signed:
         return all_pairs(difference_mean, A, B, memory)
     means = jnp.mean(A, (1, 2))

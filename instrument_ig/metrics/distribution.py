@@ -7,7 +7,9 @@ it in a result table. Checked against a loop over cells in tests/metrics/test_di
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from instrument_ig.metrics.arguments import precise
 
 POLICIES = {
     "absolute": jnp.abs,  # importance, whatever its sign
@@ -33,12 +35,13 @@ def to_distribution(
         cell positive and so every KL divergence finite.
 
     Returns:
-      Non-negative maps that sum to one. A map with a NaN or an infinity, an all-zero map, and a map
-      whose policy leaves nothing (`positive` of a negative map) are no distribution: NaN in every
-      cell, floor or not. A constant map is uniform under the policies that keep its sign.
+      Non-negative maps that sum to one, in single precision at least. A map with a NaN or an
+      infinity, an all-zero map, and a map whose policy leaves nothing (`positive` of a negative
+      map) are no distribution: NaN in every cell, floor or not. A constant map is uniform under the
+      policies that keep its sign.
 
     Raises:
-      ValueError: unknown policy, or floor outside [0, 1).
+      ValueError: unknown policy, floor outside [0, 1), or no floating-point images.
 
     Numerics: maps are divided by their largest magnitude first, so that squares neither overflow
       nor vanish; float32 sums are one to about 1e-6. The gradient of |h| at 0 is 0.
@@ -48,11 +51,18 @@ def to_distribution(
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     if not 0 <= floor < 1:
         raise ValueError(f"floor must be in [0, 1), got {floor}")
+    heatmaps = precise(heatmaps)
     # The result does not depend on the scale, so neither does the gradient.
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(heatmaps), (-2, -1), keepdims=True))
     weights = POLICIES[policy](heatmaps / scale)
     shares = weights / jnp.sum(weights, (-2, -1), keepdims=True)
     return (1 - floor) * shares + floor / (heatmaps.shape[-2] * heatmaps.shape[-1])
+
+
+def are_distributions(maps: Float[Array, "*batch T F"]) -> Bool[Array, "*batch"]:
+    """Tell which maps have mass, none of it negative, infinite or NaN; sums are not looked at."""
+    positive = jnp.all((maps >= 0) & (maps < jnp.inf), (-2, -1))
+    return positive & (jnp.sum(maps, (-2, -1)) > 0)
 
 
 def nan_where_negative(p: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:

@@ -14,6 +14,8 @@ from jax.custom_derivatives import zero_from_primal
 from jaxtyping import Array, Float
 
 from instrument_ig.config import MetricConfig
+from instrument_ig.metrics.arguments import checked_number, checked_pair, checked_sets
+from instrument_ig.metrics.distribution import are_distributions
 from instrument_ig.metrics.ground import LINEAR, ground_cost
 from instrument_ig.metrics.pairwise import MEMORY, fitting, windows
 from instrument_ig.types import Axis, Transport
@@ -55,7 +57,8 @@ def emd(
       distribution (a NaN, a negative cell, all zero) gives NaN and `converged` False.
 
     Raises:
-      ValueError: an unknown solver or kind of axis, a bad extent, epsilon or tolerance.
+      ValueError: the maps are not two images of one shape; an unknown solver or kind of axis, a bad
+        extent, epsilon or tolerance.
 
     Numerics: zero weights are exact. By the theorem of Danskin the gradient by p is the potential
       less its mean and by q its negative, finite at every cell and the same for `cost`, `lower` and
@@ -66,9 +69,10 @@ def emd(
       algorithms for optimal transport via Sinkhorn iteration, 2017; Beckmann, A continuous model
       of transportation, 1952.
     """
+    p, q = checked_pair(p, q)
     ground = ground_cost(p.shape, axes, extents)
     _, options = _solver(solver, epsilon, tolerance)
-    return _emd(jnp.asarray(p), jnp.asarray(q), ground, solver, tuple(options.items()))
+    return _emd(p, q, ground, solver, tuple(options.items()))
 
 
 def pairwise_emd(
@@ -106,12 +110,12 @@ def pairwise_emd(
     Numerics: that of `emd`.
     Cost: each pair takes as many iterations as it needs, whatever its neighbours do.
     """
+    within = Q is None
+    P, Q = checked_sets(P, Q)
+    Q = P if within else Q
     ground = ground_cost(P.shape[1:], axes, extents)
     module, options = _solver(solver, epsilon, tolerance)
-    within = Q is None
-    P = jnp.asarray(P)
-    Q = P if within else jnp.asarray(Q)
-    usable = np.asarray(_are_distributions(P))[:, None] & np.asarray(_are_distributions(Q))
+    usable = np.asarray(are_distributions(P))[:, None] & np.asarray(are_distributions(Q))
     rows, columns = np.nonzero(np.triu(usable, 1) if within else usable)
     result = _blank(usable, within)
     starts, width = windows(max(len(rows), 1), fitting(memory, COPIES * P[0].nbytes))
@@ -137,22 +141,23 @@ def _emd(p, q, ground, solver, options):
 
     @jax.custom_jvp
     def distance(p, q):
-        return _or_nan(solution(p, q).transport, p, q)
+        return or_nan(solution(p, q).transport, p, q)
 
     @distance.defjvp
     def _(primals, tangents):
         found = solution(*primals)
         slope = found.potential - jnp.mean(found.potential)
         tangent = jnp.sum(slope * (tangents[0] - tangents[1]))
-        transport = _or_nan(found.transport, *primals)
+        transport = or_nan(found.transport, *primals)
         flat = jax.tree.map(zero_from_primal, transport)
         return transport, flat._replace(cost=tangent, lower=tangent, upper=tangent)
 
     return distance(p, q)
 
 
-def _or_nan(transport, p, q):
-    usable = _are_distributions(p) & _are_distributions(q)
+def or_nan(transport: Transport, p: Array, q: Array) -> Transport:
+    """Blank out the distance of maps that are no distributions."""
+    usable = are_distributions(p) & are_distributions(q)
     mask = lambda field: jnp.where(usable, field, jnp.nan)
     return transport._replace(
         cost=mask(transport.cost),
@@ -176,16 +181,9 @@ def _blank(usable, within):
     )
 
 
-def _are_distributions(maps):
-    positive = jnp.all((maps >= 0) & (maps < jnp.inf), (-2, -1))
-    return positive & (jnp.sum(maps, (-2, -1)) > 0)
-
-
 def _solver(solver, epsilon, tolerance):
-    for name, value in (("epsilon", epsilon), ("tolerance", tolerance)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-    options = {"tolerance": tolerance}
+    options = {"tolerance": checked_number("tolerance", tolerance)}
+    epsilon = checked_number("epsilon", epsilon)
     return _load(solver), options | {"epsilon": epsilon} if solver == "sinkhorn" else options
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.metrics.arguments import checked_batches
+from instrument_ig.metrics.distribution import are_distributions
 from instrument_ig.metrics.graph import level_out
 from instrument_ig.metrics.ground import LINEAR, AxisCost, ground_cost
 from instrument_ig.types import Axis
@@ -35,19 +37,22 @@ def emd_time(
       extents: the longest way along each axis.
 
     Returns:
-      The distance, in the unit of the time axis' extent.
+      The distance, in the unit of the time axis' extent. A map that is no distribution (a NaN, a
+      negative cell, all zero) gives NaN.
 
     Raises:
-      ValueError: see `ground_cost`.
+      ValueError: the maps are not of one shape; see `ground_cost`.
 
-    Numerics: exact up to float32 rounding of sums of T and F terms. Zero for p = q.
+    Numerics: exact up to float32 rounding of sums of T and F terms, for maps of sum one; what one
+      map has more than the other is spread evenly over the axis first. Zero for p = q.
     Cost: one pass over the cells.
     References: Vallender, Calculation of the Wasserstein distance between probability
       distributions on the line, 1974; Rabin, Delon and Gousseau, Transportation distances on the
       circle, 2011.
     """
+    p, q = checked_batches(p, q)
     along, _ = ground_cost(p.shape[-2:], axes, extents)
-    return emd_1d(jnp.sum(p, -1), jnp.sum(q, -1), along)
+    return _or_nan(emd_1d(jnp.sum(p, -1), jnp.sum(q, -1), along), p, q)
 
 
 def emd_frequency(
@@ -68,16 +73,21 @@ def emd_frequency(
       extents: the longest way along each axis.
 
     Returns:
-      The distance, in the unit of the frequency axis' extent.
+      The distance, in the unit of the frequency axis' extent; NaN as of `emd_time`.
 
     Raises:
-      ValueError: see `ground_cost`.
+      ValueError: the maps are not of one shape; see `ground_cost`.
 
     Numerics: see `emd_time`.
     Cost: one pass over the cells.
     """
+    p, q = checked_batches(p, q)
     _, along = ground_cost(p.shape[-2:], axes, extents)
-    return emd_1d(jnp.sum(p, -2), jnp.sum(q, -2), along)
+    return _or_nan(emd_1d(jnp.sum(p, -2), jnp.sum(q, -2), along), p, q)
+
+
+def _or_nan(distance, p, q):
+    return jnp.where(are_distributions(p) & are_distributions(q), distance, jnp.nan)
 
 
 def emd_1d(

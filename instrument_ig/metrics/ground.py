@@ -56,11 +56,13 @@ def ground_cost(
       One `AxisCost` per axis.
 
     Raises:
-      ValueError: an unknown kind, an extent that is not positive and finite, or an axis whose
-        positions are not one per bin.
+      ValueError: not two axes, an unknown kind, an extent that is not positive and finite, or an
+        axis whose positions are not one per bin.
 
     Cost: nothing.
     """
+    if len(axes) != 2 or len(extents) != 2:
+        raise ValueError(f"a map has two axes, got {len(axes)} kinds and {len(extents)} extents")
     return _axis_cost(shape[0], axes[0], extents[0]), _axis_cost(shape[1], axes[1], extents[1])
 
 

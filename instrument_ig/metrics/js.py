@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.metrics.arguments import checked_pair, checked_sets
 from instrument_ig.metrics.distribution import nan_where_negative
 from instrument_ig.metrics.pairwise import MEMORY, all_pairs
 
@@ -32,14 +33,17 @@ def js_divergence(
       exactly. A NaN or a negative cell in either map gives NaN, and so does an all-zero map that
       went through `to_distribution`.
 
-    Numerics: zero exactly for p = q and symmetric to the last bit; the cells' terms are not
-      negative and of second order in p - q, so that maps which differ by 1 % keep four digits in
-      float32. The derivative by p is log(p / m) / 2: minus infinity at a cell with p = 0 < q, and
-      -44 here, that of the smallest float32 share.
+    Raises:
+      ValueError: the maps are not two images of one shape.
+
+    Numerics: zero exactly for p = q, symmetric to the last bit and never negative. The absolute
+      error is below 1e-7 nats in float32: maps that differ by 1 % keep three digits, maps nearer
+      than one part in 10,000 none. The derivative by p is log(p / m) / 2: minus infinity at a cell
+      with p = 0 < q, and -44 here, that of the smallest float32 share.
     Cost: two logarithms and one division per cell.
     References: Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return _at_most_ln2(jnp.sum(_cell(nan_where_negative(p), nan_where_negative(q))))
+    return _at_most_ln2(jnp.sum(_cells(p, q)))
 
 
 @partial(jax.jit, static_argnames="memory")
@@ -61,12 +65,12 @@ def pairwise_js(
       in the row and column of a map that is no distribution).
 
     Raises:
-      ValueError: `memory` below one map.
+      ValueError: the maps are not of one shape [T, F], or `memory` is below one map.
 
     Numerics: that of `js_divergence`.
     Cost: two logarithms per cell and pair, for half of the pairs within P.
     """
-    return all_pairs(js_divergence, P, Q, memory)
+    return all_pairs(js_divergence, *checked_sets(P, Q), memory)
 
 
 class SplitJS(NamedTuple):
@@ -88,12 +92,19 @@ def split_js(p: Float[Array | np.ndarray, "T F"], q: Float[Array | np.ndarray, "
       The cells' own terms of the sum, and their sums over bins and over frames. Each adds up to
       `js_divergence(p, q)`.
 
-    Numerics: no part is negative beyond rounding, because the terms of p and q are taken together
-      cell by cell. They add up within float32 rounding of the sum.
+    Raises:
+      ValueError: the maps are not two images of one shape.
+
+    Numerics: no part is negative, because the terms of p and q are taken together cell by cell.
+      They add up within float32 rounding of the sum.
     Cost: that of `js_divergence`.
     """
-    cells = _cell(nan_where_negative(p), nan_where_negative(q))
+    cells = _cells(p, q)
     return SplitJS(cells, jnp.sum(cells, 1), jnp.sum(cells, 0))
+
+
+def _cells(p, q):
+    return _cell(*map(nan_where_negative, checked_pair(p, q)))
 
 
 @jax.custom_jvp
@@ -101,7 +112,7 @@ def _cell(p, q):
     """Compute (s / 4) ((1+u) log(1+u) + (1-u) log(1-u)), s = p + q and u = (p - q) / s."""
     s = p + q
     u = (p - q) / _positive(s)
-    return s / 4 * (_x_log_x(1 + u) + _x_log_x(1 - u))
+    return s / 4 * jnp.maximum(_x_log_x(1 + u) + _x_log_x(1 - u), 0)
 
 
 @_cell.defjvp

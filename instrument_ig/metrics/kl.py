@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.metrics.arguments import checked_pair, checked_sets
 from instrument_ig.metrics.distribution import nan_where_negative
 from instrument_ig.metrics.pairwise import MEMORY, fitting, windows
 
@@ -28,13 +29,16 @@ def kl_divergence(
       A NaN or a negative cell in either map gives NaN, and so does an all-zero map that went
       through `to_distribution`.
 
+    Raises:
+      ValueError: the maps are not two images of one shape.
+
     Numerics: zero exactly for p = q; float32 rounding is about 1e-7, of either sign. Shares below
       float32's smallest normal number count as zero. The derivatives are log(p / q) + 1 and
       -p / q; by p it is minus infinity at p = 0 < q, and zero is given there.
     Cost: one logarithm and one division per cell.
     References: Kullback and Leibler, On information and sufficiency, 1951.
     """
-    p, q = nan_where_negative(p), nan_where_negative(q)
+    p, q = map(nan_where_negative, checked_pair(p, q))
     empty = (p == 0) & (q == q)
     return jnp.sum(p * _log_ratio(jnp.where(empty, 1, p), jnp.where(empty, 1, q)))
 
@@ -62,7 +66,7 @@ def pairwise_kl(
       NaN where `kl_divergence` is.
 
     Raises:
-      ValueError: `memory` below three maps.
+      ValueError: the maps are not of one shape [T, F], or `memory` is below three maps.
 
     Numerics: the products run at full float32 precision. Against float64 the error was at most
       2e-6 nats on maps of 126 x 128 cells: that of what cancels, so that for nearly equal maps
@@ -70,6 +74,7 @@ def pairwise_kl(
     Cost: 2 N M D floating-point operations, twice that for blocks of Q that hold a zero.
     """
     within = Q is None
+    P, Q = checked_sets(P, Q)
     p = jnp.reshape(P, (len(P), -1))
     q = p if within else jnp.reshape(Q, (len(Q), -1))
     lefts, width = windows(len(q), fitting(memory, 3 * p[0].nbytes))

@@ -227,7 +227,8 @@ def _advance(state, p, q, ground, epsilon):
     log_u = jnp.log(p) - log_kernel(g / epsilon, ground, epsilon)  # the first marginal exactly
     marginal = jnp.exp(g / epsilon + log_kernel(log_u, ground, epsilon))
     error = jnp.sum(jnp.abs(marginal - q), (1, 2)) / 2
-    return _State(f, g, error, jnp.where(error < state.error, RELAXATION, 1))
+    relaxation = jnp.where(error < state.error, RELAXATION, 1).astype(p.dtype)
+    return _State(f, g, error, relaxation)
 
 
 def _certified(state, p, q, iterations, ground, epsilon, tolerance):

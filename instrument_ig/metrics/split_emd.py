@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.config import MetricConfig
+from instrument_ig.metrics.arguments import checked_number, checked_pair
+from instrument_ig.metrics.emd import or_nan
 from instrument_ig.metrics.flow import solve
 from instrument_ig.metrics.graph import AXES, cut, flow_cost, pad_axis
 from instrument_ig.metrics.ground import LINEAR, ground_cost
@@ -48,16 +50,18 @@ def split_emd(
 
     Returns:
       The parts and the distance. Several cheapest flows may exist; this is one that comes within
-      the interval of the cheapest.
+      the interval of the cheapest. All is NaN where a map is no distribution.
 
     Raises:
-      ValueError: see `ground_cost`.
+      ValueError: see `emd`.
 
     Numerics: the parts are scaled to add up to `transport.upper`, which the rounding slack of
       `certify` puts at most 1e-3 above the flow's own cost.
     Cost: that of `flow.solve`.
     """
-    return _split(jnp.asarray(p), jnp.asarray(q), ground_cost(p.shape, axes, extents), tolerance)
+    p, q = checked_pair(p, q)
+    tolerance = checked_number("tolerance", tolerance)
+    return _split(p, q, ground_cost(p.shape, axes, extents), tolerance)
 
 
 @partial(jax.jit, static_argnames=("ground", "tolerance"))
@@ -69,9 +73,10 @@ def _split(p, q, ground, tolerance):
         _on_cells(cost, axis, ground)
         for cost, axis in zip(flow_cost(solution.flow, ground), AXES, strict=True)
     )
+    transport = or_nan(solution.transport, p, q)
     total = jnp.sum(time + frequency)
-    scale = jnp.where(total > 0, solution.transport.upper / total, 1.0)
-    return SplitEMD(time * scale, frequency * scale, solution.transport)
+    scale = jnp.where(total > 0, transport.upper / total, transport.upper)
+    return SplitEMD(time * scale, frequency * scale, transport)
 
 
 def _on_cells(cost, own, ground):

@@ -42,15 +42,24 @@ class Network(nn.Module):
 
 
 def make_model(stages: tuple[Stage, ...], shape: tuple[int, int], n_outputs: int) -> Model:
-    """Turn stages into a `Model` of images [T, F]; the first stage is its affine prefix."""
+    """Turn stages into a `Model` of images [T, F]; the first stage is its affine prefix.
+
+    Images of another shape, such as transposed ones, are refused with a ValueError.
+    """
+    shape = tuple(shape)
     network = Network(stages)
     cuts = {None: 1} | {stage.tap: i + 1 for i, stage in enumerate(stages) if stage.tap}
 
     def init(key):
         return network.init(key, jnp.zeros((1, *shape, 1)))
 
+    def with_channel(images):
+        if images.shape[1:] != shape:
+            raise ValueError(f"images {images.shape}: the model is for [B, {shape[0]}, {shape[1]}]")
+        return images[..., None]
+
     def apply(variables, images, *, key=None, mask=None):
-        x = images[..., None]
+        x = with_channel(images)
         state = {name: values for name, values in variables.items() if name != "params"}
         if key is None:
             return Prediction(*network.apply(variables, x), state)
@@ -65,7 +74,7 @@ def make_model(stages: tuple[Stage, ...], shape: tuple[int, int], n_outputs: int
         return cuts[tap]
 
     def prefix(variables, images, tap=None):
-        return network.apply(variables, images[..., None], last=cut(tap))[0]
+        return network.apply(variables, with_channel(images), last=cut(tap))[0]
 
     def rest(variables, maps, tap=None):
         return network.apply(variables, maps, first=cut(tap))[0]

@@ -1,5 +1,6 @@
 """Images of many notes: in parallel, cached on disk, broken sounds set aside."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from instrument_ig.audio.decode import BadAudio
 from instrument_ig.storage import cache
 from instrument_ig.types import Dataset, Note, Spectrogram
 
+PROCESSES_PAY_S = 5.0  # of work left for each: a process spends two to four on its imports
+IDLE_S = 30  # seconds after which idle processes give their memory back
 BATCH = 16  # notes of one task: librosa builds its filters once for each
 LISTED = 10  # bad sounds named in an error
 
@@ -27,7 +30,7 @@ class Extraction(NamedTuple):
     images: dict[str, Float32[np.ndarray, "B T F"]]  # by the spectrogram's name
     notes: tuple[Note, ...]
     bad: tuple[BadAudio, ...]
-    loading_s: float  # processor time of all threads; nothing for what was in the cache
+    loading_s: float  # processor time of all workers; nothing for what was in the cache
     computing_s: float
 
 
@@ -48,7 +51,7 @@ def extract(
       notes: in any order; rows of the result follow it.
       spectrograms: by name.
       cache_dir: where images are kept; the user's cache folder if None.
-      workers: threads; as many as there are cores if None.
+      workers: threads or, for long work, processes; as many as there are cores if None.
       report: called with the notes done so far and their number, first with those of the cache.
       skip_bad_files: leave sounds that cannot be read out of the result.
 
@@ -57,8 +60,7 @@ def extract(
 
     Cost: the images in memory twice at most; 0.5 MB of disk for an STFT, 65 kB for a log-mel image.
     """
-    folder = Path(cache_dir) if cache_dir else cache.default_folder()
-    folder = folder / "images"
+    folder = cache.folder(cache_dir) / "images"
     images = {
         name: np.empty((len(notes), *spectrogram.shape), np.float32)
         for name, spectrogram in spectrograms.items()
@@ -107,18 +109,29 @@ def _compute(
     workers: int | None,
 ) -> Iterator[Done]:
     """Return batches of rows with their results, in the order in which they get ready."""
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    run = joblib.Parallel(
-        workers or joblib.cpu_count(), prefer="threads", return_as="generator_unordered"
-    )
-    # Every thread has its own batch: those of a matrix product would only be in their way.
-    with threadpool_limits(1, "blas"):
-        yield from run(
-            joblib.delayed(_task)(
-                dataset.load, spectrograms, folder, batch, [notes[row] for row in batch]
-            )
-            for batch in batches
+    tasks = [
+        (dataset.load, spectrograms, folder, batch, [notes[row] for row in batch])
+        for batch in (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    ]
+    workers = workers or joblib.cpu_count()
+
+    def run(tasks, prefer):
+        parallel = joblib.Parallel(
+            workers, prefer=prefer, return_as="generator_unordered", idle_worker_timeout=IDLE_S
         )
+        return parallel(joblib.delayed(_task)(*task) for task in tasks)
+
+    yield from itertools.starmap(_task, tasks[:1])  # it imports librosa, so its time is no measure
+    spent_s = []
+    # Every thread has a batch of its own: those of a matrix product would only be in their way.
+    with threadpool_limits(1, "blas"):
+        for done in run(tasks[1 : 1 + workers], "threads"):
+            spent_s.append(sum(done[-1]))
+            yield done
+        left = tasks[1 + workers :]
+        # Threads start at once but take turns where Python or a renderer holds its lock.
+        is_long = left and np.mean(spent_s) * len(left) / workers > PROCESSES_PAY_S
+        yield from run(left, "processes" if is_long else "threads")
 
 
 def _task(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Real, Shaped
 
 NO_INTERVAL = "no interval: one group"  # resampling one physical instrument says nothing of others
 
@@ -20,9 +20,9 @@ class Resamples(NamedTuple):
     names: Shaped[np.ndarray, " N"]  # sorted
     labels: Shaped[np.ndarray, " N"]
     groups: Shaped[np.ndarray, " N"]
-    weights: Int[np.ndarray, "R N"]
+    weights: Real[np.ndarray, "R N"]  # whole numbers unless drawn `for_sums`
 
-    def of(self, names: Sequence[str] | Shaped[np.ndarray, " M"]) -> Int[np.ndarray, "R M"]:
+    def of(self, names: Sequence[str] | Shaped[np.ndarray, " M"]) -> Real[np.ndarray, "R M"]:
         """Return the columns of the notes `names`, in their order."""
         names = np.asarray(names)
         columns = np.searchsorted(self.names, names).clip(max=len(self.names) - 1)
@@ -39,7 +39,11 @@ class Resamples(NamedTuple):
 
 
 def resample(
-    tables: Sequence[Any], rng: np.random.Generator, *, resamples: int = 1000
+    tables: Sequence[Any],
+    rng: np.random.Generator,
+    *,
+    resamples: int = 1000,
+    for_sums: bool = False,
 ) -> Resamples:
     """Draw bootstrap weights for all notes of `tables`.
 
@@ -47,32 +51,48 @@ def resample(
     replacement; then from each drawn group as many notes as it has, with replacement. So every
     family keeps its number of groups, and a group drawn twice draws its notes twice.
 
+    That loses one part in n of the variance between the n groups of a label, all of it where there
+    is one. `for_sums`, for sums over notes of many labels: n - 1 groups are drawn, each counted
+    n / (n - 1) times, and the groups of all labels with a single one are drawn together, as if
+    they were of one label. Pairs need the first way: n - 1 = 1 group has no pairs between groups.
+
     Args:
       tables: anything with arrays `names`, `labels` and `groups` of one length; a note that occurs
         in several tables is one note.
       rng: source of randomness.
       resamples: number of resamples, R - 1.
+      for_sums: see above; a label with a single group may be missing from a resample.
 
     Raises:
       ValueError: if there is no table, a name has two labels or two groups, or `resamples` is not
         positive.
 
     Cost: O(R N) time and memory.
-    References: Davison and Hinkley, Bootstrap methods and their application, 1997, section 3.8.
+    References: Davison and Hinkley, Bootstrap methods and their application, 1997, section 3.8; Rao
+      and Wu, Resampling inference with complex survey data, 1988.
     """
     if not tables or resamples < 1:
         raise ValueError(f"needs tables and resamples, got {len(tables)} and {resamples}")
     names, labels, groups = _catalogue(tables)
-    weights = np.ones((resamples + 1, len(names)), np.int32)
-    for label in np.unique(labels):
-        members = [
+    strata = [
+        [
             np.flatnonzero((labels == label) & (groups == group))
             for group in np.unique(groups[labels == label])
         ]
-        copies = rng.multinomial(len(members), [1 / len(members)] * len(members), size=resamples)
-        for notes, times in zip(members, copies.T, strict=True):
+        for label in np.unique(labels)
+    ]
+    if for_sums:
+        single = [members[0] for members in strata if len(members) == 1]
+        strata = [members for members in strata if len(members) > 1] + [single] * bool(single)
+    weights = np.ones((resamples + 1, len(names)), np.float32 if for_sums else np.int32)
+    for members in strata:
+        n = len(members)
+        draws = max(n - 1, 1) if for_sums else n
+        drawn = rng.multinomial(draws, [1 / n] * n, size=resamples)
+        for notes, times in zip(members, drawn.T, strict=True):
             share = [1 / len(notes)] * len(notes)
-            weights[1:, notes] = rng.multinomial(times * len(notes), share)
+            copies = rng.multinomial(times * len(notes), share)
+            weights[1:, notes] = copies * (n / draws) if for_sums else copies
     return Resamples(names, labels, groups, weights)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 
 from instrument_ig.stats.resampling import NO_INTERVAL, Resamples, interval, resample
 
@@ -56,7 +56,7 @@ def confusion_matrix(
     truth: Int[np.ndarray, " M"],
     predicted: Int[np.ndarray, " M"],
     classes: int,
-    weights: Int[np.ndarray, "*R M"] | None = None,
+    weights: Real[np.ndarray, "*R M"] | None = None,
 ) -> Float[np.ndarray, "*R K K"]:
     """Count notes of each true class (row) by predicted class (column).
 
@@ -119,8 +119,7 @@ def multiclass_scores(
 ) -> list[Score]:
     """Score a classifier of several classes, overall and class by class.
 
-    Groups of each class are resampled, then their notes (see `resample`); a class keeps its number
-    of groups.
+    Groups of each class are resampled, then their notes (see `resample`, `for_sums`).
 
     Args:
       predictions: truth and predictions as indices into `classes`; labels are the true classes.
@@ -133,7 +132,7 @@ def multiclass_scores(
       Rows for overall accuracy, macro and weighted F1, then precision, recall and F1 of each class.
       No value for a class without support, no interval for one of a single group.
     """
-    drawn = resample([predictions], rng, resamples=resamples)
+    drawn = resample([predictions], rng, resamples=resamples, for_sums=True)
     confusion = confusion_matrix(
         predictions.truth, predictions.predicted, len(classes), drawn.of(predictions.names)
     )
@@ -174,7 +173,7 @@ def binary_scores(
       Rows for accuracy, precision, recall and F1 of each instrument, and after the last instrument
       of each spectrogram their means over instruments with support ("overall").
     """
-    drawn = resample(predictions, rng, resamples=resamples)
+    drawn = resample(predictions, rng, resamples=resamples, for_sums=True)
     groups = drawn.group_counts()
     rows = []
     for spectrogram in dict.fromkeys(table.spectrogram for table in predictions):
@@ -188,7 +187,7 @@ def binary_scores(
         known = [k for k, notes in enumerate(support) if notes]
         together = {label: count for k in known for label, count in own[k].items()}
         for name in SCORES if known else ():
-            mean = np.mean([draws[k][name] for k in known], axis=0)
+            mean = np.nanmean([draws[k][name] for k in known], axis=0)
             head = (spectrogram, "overall", name)
             rows.append(_row(head, mean, sum(support), together, confidence))
     return rows
@@ -212,5 +211,5 @@ def _row(head, draws, support, groups, confidence):
     lone = [label for label, count in groups.items() if count < 2]
     if len(lone) == len(groups):
         return Score(*head, float(draws[0]), None, None, support, NO_INTERVAL)
-    status = f"interval by notes alone for {', '.join(lone)}: one group" if lone else ""
+    status = f"one group each, resampled as if of one class: {', '.join(lone)}" if lone else ""
     return Score(*head, float(draws[0]), *interval(draws[1:], confidence), support, status)

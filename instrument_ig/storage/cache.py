@@ -20,6 +20,11 @@ def default_folder() -> Path:
     return Path(platformdirs.user_cache_dir("instrument_ig", appauthor=False))
 
 
+def folder(chosen: str | Path | None) -> Path:
+    """Return the folder that was chosen, or the user's cache folder."""
+    return Path(chosen) if chosen else default_folder()
+
+
 def digest(**what: Any) -> str:
     """Return 32 hexadecimal digits that change whenever a value does."""
     text = json.dumps(what, sort_keys=True, allow_nan=False)

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,17 +20,16 @@ def commit(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True
     `durable=False` the disk is not waited for: a power cut may then leave a torn file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -71,9 +70,3 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 def file_name(title: str) -> str:
     """Return a title as a name that every file system takes."""
     return re.sub(r"[^\w-]+", "_", title)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -22,15 +23,43 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         or other files.
       OSError: it cannot be written.
     """
-    path = folder / "manifest.json"
-    if path.exists():
+    if (manifest := check(folder, settings)) is not None:
+        return manifest
+    manifest = {"settings": dict(settings), "digest": cache.digest(**settings), "finished": False}
+    manifest |= _surroundings()
+    files.write_record(folder / "manifest.json", manifest)
+    return manifest
+
+
+def check(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of the run that would be reopened, or None where one would be made.
+
+    Raises:
+      ValueError, OSError: as `open_run`; nothing is written.
+    """
+    if (folder / "manifest.json").exists():
         return _reopen(folder, settings)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another --output_dir")
-    manifest = {"settings": dict(settings), "digest": cache.digest(**settings), "finished": False}
-    manifest |= _surroundings()
-    files.write_record(path, manifest)
-    return manifest
+    if set("[]*?") & set(str(folder.absolute())):  # Orbax takes it for a pattern
+        raise ValueError(f"{folder.absolute()}: trained networks cannot be kept below brackets")
+    check_writable(folder)
+    return None
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written.
+
+    Raises:
+      OSError: what stands in the way.
+    """
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written: no permission in {there}")
 
 
 def read(folder: Path) -> dict[str, Any]:

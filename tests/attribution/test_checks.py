@@ -15,6 +15,7 @@ from instrument_ig.attribution.checks import (
     relative_residual,
 )
 from instrument_ig.attribution.checks.infidelity import _rectangle
+from instrument_ig.types import Attribution
 
 B, T, F = 6, 10, 8
 
@@ -198,7 +199,7 @@ def test_relative_residual_is_that_of_the_score_difference(images, score):
 
 
 def test_bad_arguments_are_refused(images, values, score, key):
-    with pytest.raises(ValueError, match=r"values \(6, 10, 7\)"):
+    with pytest.raises(ValueError, match=r"maps \(6, 10, 7\)"):
         insertion_deletion(score, images, ZERO, values[..., :-1], key=key)
     with pytest.raises(ValueError, match="2 baselines"):
         insertion_deletion(score, images, np.zeros((2, B, T, F)), values, key=key)
@@ -208,3 +209,30 @@ def test_bad_arguments_are_refused(images, values, score, key):
         infidelity(score, images, ZERO, values, key=key, draws=0)
     with pytest.raises(ValueError, match="radius=0"):
         max_sensitivity(lambda x: x, images, values, key=key, radius=0.0)
+
+
+def test_a_map_with_a_nan_has_no_order(images, values, score, key):
+    hole = values.at[1, 2, 3].set(jnp.nan)
+    for correlations in (rank_correlation(hole, values), dependence(jnp.stack([values, hole]))):
+        np.testing.assert_array_equal(np.isnan(correlations), np.arange(len(values)) == 1)
+    curves = insertion_deletion(score, images, jnp.zeros_like(images[0]), hole, key=key, levels=4)
+    np.testing.assert_array_equal(
+        np.isnan(curves["map"].insertion_area), np.arange(len(values)) == 1
+    )
+    assert not np.isnan(curves["random"].deletion_area).any()
+
+
+def test_maps_of_another_shape_are_refused(values):
+    with pytest.raises(ValueError, match="not of the shape"):
+        rank_correlation(values, values[:1])
+    with pytest.raises(ValueError, match="not of the shape"):
+        randomisation(lambda _: values[:1], {"layer": jnp.sum}, values)
+
+
+def test_the_residuals_of_several_models_stay_apart(rng):
+    values = jnp.asarray(rng.normal(size=(2, 2, 3, 4)), jnp.float32)
+    residual = jnp.asarray([[0.1, 0.2], [0.3, 0.4]])
+    counts = jnp.ones((2, 2), int), jnp.ones((2, 2), bool)
+    found = relative_residual(Attribution(values, residual, *counts), floor=1e-6)
+    expected = residual / np.abs(values.sum((2, 3)) - residual)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums of 12 terms

@@ -122,7 +122,9 @@ def test_stretches_join_windows_with_one_leader():
 def test_sounds_of_one_name_do_not_overwrite_each_other():
     paths = [Path("a/x.wav"), Path("b/x.wav"), Path("y.wav"), Path("c/x.flac")]
     names = [path.name for path in predict.targets(paths, Path("out"))]
-    assert names == ["x", "x-2", "y", "x-4"]
+    assert names == ["x", "x-2", "y", "x-3"]
+    taken = [Path("x.wav"), Path("x-2.wav"), Path("a/x.wav")]
+    assert [path.name for path in predict.targets(taken, Path("out"))] == ["x", "x-2", "x-3"]
 
 
 @pytest.mark.parametrize(

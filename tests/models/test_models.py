@@ -201,3 +201,12 @@ def test_bad_scores_are_refused(make, small):
             make(model, variables, index)
     with pytest.raises(ValueError, match="no tap 'conv2d_9'; there are conv2d_0, conv2d_1"):
         split(model, variables, tap="conv2d_9").prefix(images[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_images_of_another_shape_are_refused(name, key):
+    model = MODELS[name]((16, 12), 1)
+    variables = model.init(key)
+    for call in (model.apply, model.prefix):
+        with pytest.raises(ValueError, match=r"images \(1, 12, 16\): the model is for"):
+            call(variables, jnp.zeros((1, 12, 16)))

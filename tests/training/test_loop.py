@@ -175,3 +175,26 @@ def test_nothing_to_learn_from_is_refused(empty, key, rng):
     examples[empty] = examples[empty]._replace(weights=jnp.zeros(4))
     with pytest.raises(ValueError, match=f"no {empty} examples among 4"):
         training.train(LINEAR, training.start(LINEAR, key, 1), *examples.values(), **RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"batch_size": 0}, "batch_size=0"),
+        ({}, {"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({}, {"patience": 0}, "patience=0"),
+        ({"labels": jnp.full(6, 2)}, {}, "labels outside 0 to 1"),
+        ({"labels": jnp.zeros(5, int)}, {}, r"\[6, 5, 6\] images, labels, weights"),
+        ({"images": jnp.full((6, *SHAPE), jnp.nan)}, {}, "images or weights are NaN"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(change, options, message, key, rng):
+    examples = make_examples(rng, 6)
+    with pytest.raises(ValueError, match=message):
+        training.train(
+            CHEN,
+            training.start(CHEN, key, 1),
+            examples._replace(**change),
+            examples,
+            **(RECIPE | options),
+        )

@@ -61,7 +61,8 @@ def insertion_deletion(
     Raises:
         ValueError: several baselines per input, maps of another shape, or `levels` < 1.
 
-    Numerics: equal values are exchanged in the order of the cells.
+    Numerics: equal values are exchanged in the order of the cells. A map with a NaN has no order:
+        its curves are NaN.
     Cost: 6 B (levels + 1) scores; memory of one chunk and 3 B orders.
     References: Petsiuk, Das, Saenko, RISE, 2018, section 4.1.
     """
@@ -89,6 +90,8 @@ def insertion_deletion(
         _exchanged, score, data, items, memory=memory, chunk=chunk, report=report
     )
     scores = jnp.reshape(scores, (3, b, 2, levels + 1))
+    has_order = ~jnp.isnan(jnp.stack(importance)).any(tuple(range(2, inputs.ndim + 1)))
+    scores = jnp.where(has_order[:, :, None, None], scores, jnp.nan)
     areas = jnp.trapezoid(scores, dx=1 / levels)
     return {
         name: Curves(jnp.asarray(fraction), own[:, 0], own[:, 1], area[:, 0], area[:, 1])

@@ -32,7 +32,10 @@ def randomisation(
         values: maps of the trained score.
         report: called with (scores done, scores in all).
 
-    Numerics: NaN where either map is constant.
+    Raises:
+        ValueError: `explain` returns maps of another shape.
+
+    Numerics: NaN where either map is constant or holds a NaN.
     Cost: one call of `explain` and two sorts per map for each score.
     References: Adebayo et al., Sanity checks for saliency maps, 2018, section 4.
     """

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from instrument_ig.attribution.arguments import Images
+from instrument_ig.attribution.arguments import Images, checked_maps
 
 
 def rank_correlation(maps: Images, others: Images) -> Float[Array, " B"]:
@@ -15,11 +15,15 @@ def rank_correlation(maps: Images, others: Images) -> Float[Array, " B"]:
 
     Args:
         maps: [B, ...].
-        others: [B, ...], as many cells each.
+        others: of the same shape.
 
-    Numerics: NaN where a map is constant, for it has no order.
+    Raises:
+        ValueError: the shapes differ.
+
+    Numerics: NaN where a map is constant or holds a NaN, for it has no order.
     Cost: two sorts of the cells per map.
     """
+    checked_maps(others, maps)
     ranks, other = _ranks(maps), _ranks(others)
     size = jnp.sqrt(jnp.square(ranks).sum(1) * jnp.square(other).sum(1))
     return (ranks * other).sum(1) / size
@@ -35,6 +39,9 @@ def dependence(maps: Images) -> Float[Array, " B"]:
 
     Raises:
         ValueError: fewer than two baselines.
+
+    Numerics: as for `rank_correlation`.
+    Cost: R sets of ranks, each computed R - 1 times.
     """
     r = len(maps)
     if r < 2:
@@ -46,9 +53,10 @@ def dependence(maps: Images) -> Float[Array, " B"]:
 @jax.jit
 @jax.vmap
 def _ranks(values):
-    """Ranks of all cells with mean 0; equal cells share the mean of theirs."""
+    """Ranks of all cells with mean 0; equal cells share the mean of theirs, and NaN has none."""
     values = values.reshape(-1)
     ordered = jnp.sort(values)
     first = jnp.searchsorted(ordered, values, side="left")
     last = jnp.searchsorted(ordered, values, side="right") - 1
-    return (first + last - (values.size - 1)).astype(values.dtype) / 2
+    ranks = (first + last - (values.size - 1)).astype(values.dtype) / 2
+    return jnp.where(jnp.isnan(values).any(), jnp.nan, ranks)

@@ -39,7 +39,8 @@ def max_sensitivity(
     Raises:
         ValueError: maps of another shape, `draws` < 1 or `radius` not positive.
 
-    Numerics: a lower bound of the maximum over the whole neighbourhood. NaN where a map is zero.
+    Numerics: a lower bound of the maximum over the whole neighbourhood. NaN where a map is zero or
+        holds a NaN.
     Cost: `draws` calls of `explain`.
     References: Yeh, Hsieh, Suggala, Inouye, Ravikumar, On the (in)fidelity and sensitivity of
         explanations, 2019, definition 4.1.
@@ -54,7 +55,9 @@ def max_sensitivity(
     largest = jnp.zeros(len(inputs), values.dtype)
     for draw, own in enumerate(jax.random.split(key, draws)):
         change = reach * jax.random.uniform(own, inputs.shape, inputs.dtype, -1, 1)
-        largest = jnp.maximum(largest, norm(explain(inputs + change) - values))
+        moved = explain(inputs + change)
+        arguments.checked_maps(moved, inputs)
+        largest = jnp.maximum(largest, norm(moved - values))
         if report:
             report(draw + 1, draws)
     return largest / norm(values)
