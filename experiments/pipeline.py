@@ -226,7 +226,8 @@ def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> N
         score = models.split(study.network(material), trained[instrument], 0, FLAGS.score, tap)
         view = study.view_layer(score, image, start)
         title = f"{instrument}: {material.notes[note].name}, {name}"
-        save(map_figures.feature_maps(title, image, *view, axes, tap), folder / f"{name}-{tap}")
+        figure = map_figures.feature_maps(title, image, *view, axes, tap)
+        save(figure, folder / f"{name}-{tap}", study.view_rows(view))
     if len(rows[instrument]) > 1:
         pair = [short(row) for row in rows[instrument][:2]]
         p, q = metrics.to_distribution(maps[instrument]["values"][:2], config.policy, config.floor)

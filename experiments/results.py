@@ -97,7 +97,11 @@ def print_table(folder: Path) -> None:
         for row in files.read_table(folder / "statistics.csv")
     }
     measured = list(dict.fromkeys(metric for _, _, metric in medians))
-    table = Table(title="scores on unheard instruments; medians over pairs of heatmaps")
+    table = Table(
+        title="scores on unheard instruments; medians over pairs of heatmaps",
+        caption="as many negatives as positives, drawn equally from the other classes: "
+        "precision depends on it",
+    )
     names = ("spectrogram", "instrument", "accuracy", "precision", "recall", "f1", "support")
     for name in (*names, *measured):
         table.add_column(name, justify="left" if name in names[:2] else "right")

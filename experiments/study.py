@@ -14,6 +14,7 @@ import numpy as np
 from instrument_ig import attribution, metrics, models, stats, training
 from instrument_ig.attribution import baselines
 from instrument_ig.config import AttributionConfig, MetricConfig
+from instrument_ig.figures.maps import strongest
 from instrument_ig.spectrograms import standardise
 from instrument_ig.storage import files
 from instrument_ig.training import problems
@@ -155,6 +156,17 @@ def view_layer(score: Split, image: np.ndarray, baseline: np.ndarray) -> LayerVi
     return LayerView(
         np.asarray(features), np.asarray(layer.values[0].sum(-1)), np.asarray(cam.values[0])
     )
+
+
+def view_rows(view: LayerView) -> list[dict[str, Any]]:
+    """Return the numbers of a layer's figure, one row per place of its feature maps."""
+    channels = strongest(view.features).tolist()
+    return [
+        {"frame": t, "bin": f, "integrated_gradients": value}
+        | {f"filter {channel + 1}": float(view.features[t, f, channel]) for channel in channels}
+        for t, row in enumerate(view.layer_map.tolist())
+        for f, value in enumerate(row)
+    ]
 
 
 def compare(

@@ -34,8 +34,7 @@ def feature_maps(
       tap: The layer's name.
     """
     figure, panels = sheet(2, 4, width=3.4, height=2.6)
-    strongest = np.argsort(-features.mean(axis=(0, 1)))[:4]
-    for panel, channel in zip(panels[0], strongest, strict=False):
+    for panel, channel in zip(panels[0], strongest(features), strict=False):
         draw_image(panel, features[:, :, channel], axes, cmap="magma")
         panel.set_title(f"{tap}, filter {channel + 1}")
     draw_image(panels[1, 0], spectrogram, axes, cmap="gray_r")
@@ -52,6 +51,11 @@ def feature_maps(
     panels[1, 3].set_title("Grad-CAM over the spectrogram")
     figure.suptitle(title)
     return figure
+
+
+def strongest(features: np.ndarray, count: int = 4) -> np.ndarray:
+    """Return the channels of [T, F, C] with the largest mean activation."""
+    return np.argsort(-features.mean(axis=(0, 1)))[:count]
 
 
 def heatmap_grid(

@@ -21,6 +21,7 @@ STYLE = {
     "axes.titlesize": "medium",
     "font.size": 9,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # names of files and classes may hold dollar signs
 }
 plt.rcParams.update(STYLE)
 

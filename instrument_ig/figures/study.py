@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from instrument_ig.figures.sheet import sheet
+from instrument_ig.figures.sheet import grid, sheet
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -37,7 +37,7 @@ def precision_bars(scores: Rows) -> Figure:
     panel.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--")
     panel.text(1.005, 0.5, "chance", color="0.4", va="center", transform=panel.transAxes)
     panel.set_xticks(range(len(instruments)), instruments, rotation=30, ha="right")
-    panel.set_ylabel("precision")
+    panel.set_ylabel("precision, with as many negatives")
     panel.set_ylim(0, 1)
     panel.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return figure
@@ -59,8 +59,8 @@ def box_plots(
         beside the box: the interval of the median when notes are resampled.
     """
     most = max(len(pairs) for pairs in within.values())
-    figure, panels = sheet(1, len(within), width=max(3.6, 0.24 * most), height=3.4)
-    for panel, (metric, pairs) in zip(panels[0], within.items(), strict=True):
+    figure, panels = grid(len(within), 3, width=max(3.6, 0.24 * most), height=3.0)
+    for panel, (metric, pairs) in zip(panels.flat, within.items(), strict=False):
         reference = {"between": between[metric]} if metric in between else {}
         boxes = {name: values[np.isfinite(values)] for name, values in (pairs | reference).items()}
         drawn = panel.boxplot(list(boxes.values()), widths=0.6, patch_artist=True, showfliers=False)
@@ -77,8 +77,8 @@ def box_plots(
         panel.set_title(METRIC_LABELS.get(metric, metric))
         panel.set_ylim(bottom=0)
     figure.suptitle(
-        f"{spectrogram}: heatmap pairs (boxes), 95 % interval of the median over instruments and"
-        " notes (bars), pairs of different instruments (grey)"
+        f"{spectrogram}: heatmap pairs (boxes), 95 % interval of the median over instruments\n"
+        "and notes (bars), pairs of different instruments (grey)"
     )
     return figure
 
@@ -127,20 +127,24 @@ def comparison(scores: Rows, statistics: Rows) -> Figure:
     for panel, metric in zip(panels.flat[1:], metrics, strict=False):
         rows = [row for row in statistics if row["metric"] == metric]
         title = f"median {METRIC_LABELS.get(metric, metric)}"
-        _grid(panel, title, rows, "median", instruments, spectrograms)
+        in_units = metric == "difference_mean"  # of logits and cells, which spectrograms differ in
+        title += "\n(a colour scale per column)" if in_units else ""
+        _grid(panel, title, rows, "median", instruments, spectrograms, per_column=in_units)
     return figure
 
 
-def _grid(panel, title, rows, value, instruments, spectrograms):
+def _grid(panel, title, rows, value, instruments, spectrograms, per_column=False):
     cells = np.full((len(instruments), len(spectrograms)), np.nan)
     for row in rows:
         if row[value] is not None:
             place = instruments.index(row["instrument"]), spectrograms.index(row["spectrogram"])
             cells[place] = row[value]
-    panel.imshow(cells, cmap="viridis", aspect="auto")
-    middle = np.nanmean([np.nanmin(cells), np.nanmax(cells)])
+    axis = 0 if per_column else None
+    low, high = np.nanmin(cells, axis), np.nanmax(cells, axis)
+    shades = (cells - low) / np.where(high > low, high - low, 1)
+    panel.imshow(shades, cmap="viridis", aspect="auto", vmin=0, vmax=1)
     for (down, across), cell in np.ndenumerate(cells):
-        colour = "k" if cell > middle else "w"
+        colour = "k" if shades[down, across] > 0.5 else "w"
         panel.text(across, down, f"{cell:.2g}", ha="center", va="center", color=colour, fontsize=7)
     panel.set_xticks(range(len(spectrograms)), spectrograms, rotation=45, ha="right")
     panel.set_yticks(range(len(instruments)), instruments)

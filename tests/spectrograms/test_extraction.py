@@ -9,7 +9,7 @@ import pytest
 from instrument_ig.audio import DATASETS
 from instrument_ig.audio.decode import BadAudio
 from instrument_ig.config import AudioConfig, SpectrogramConfig
-from instrument_ig.spectrograms import SPECTROGRAMS
+from instrument_ig.spectrograms import SPECTROGRAMS, extraction
 from instrument_ig.spectrograms.extraction import BATCH, extract
 from instrument_ig.types import Spectrogram
 from tests.audio import layouts
@@ -58,7 +58,9 @@ def test_equals_a_loop_and_then_comes_from_the_cache(tmp_path, dataset, front_en
         np.testing.assert_array_equal(again.images[name][::-1], first.images[name])
 
 
-def test_workers_change_nothing(tmp_path, front_ends):
+@pytest.mark.parametrize("pay_s", [0.0, np.inf], ids=["processes", "threads"])
+def test_workers_change_nothing(tmp_path, front_ends, monkeypatch, pay_s):
+    monkeypatch.setattr(extraction, "PROCESSES_PAY_S", pay_s)
     count = 5 * BATCH
     sounds = layouts.classes(tmp_path / "sounds", {"drum": count // 2, "harp": count // 2})
     dataset = DATASETS["folder"](AUDIO, data_dir=sounds)
