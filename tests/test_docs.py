@@ -24,16 +24,20 @@ def blocks(language):
 
 
 def commands():
-    """Return the distinct driver commands of the shell blocks, as script and flags."""
-    found = {}
-    for page, _, text in blocks("sh"):
-        for line in text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["./launch.sh"] and words[1] in SCRIPTS:
-                found.setdefault((f"experiments/{SCRIPTS[words[1]]}.py", *words[2:]), page)
-            elif words[:1] == ["python"] and words[1].startswith("experiments/"):
-                found.setdefault(tuple(words[1:]), page)
-    return list(found)
+    """Return the distinct driver commands of shell blocks and of the text, as script and flags."""
+    lines = [line for _, _, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines()]
+    inline = r"`(?:python experiments/)?((?:run|classify)\.py --[^`]+)`"
+    for page in PAGES:
+        found = re.findall(inline, (ROOT / page).read_text())
+        lines += [f"python experiments/{command}" for command in found]
+    distinct = set()
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["./launch.sh"] and words[1] in SCRIPTS:
+            distinct.add((f"experiments/{SCRIPTS[words[1]]}.py", *words[2:]))
+        elif words[:1] == ["python"] and words[1].startswith("experiments/"):
+            distinct.add(tuple(words[1:]))
+    return sorted(distinct)
 
 
 @pytest.mark.parametrize(("page", "number", "text"), list(blocks("python")))
