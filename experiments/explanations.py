@@ -96,9 +96,9 @@ def draw_heatmaps(
             title = f"{one.note.name} ({one.side}), {title}"
             maps = network.weighted_maps(one.image, one.index)
             figure = grad_cam_steps(title, one.image, *maps, *one.found[:2], axes)
-            # No PDF: one for every class took as long as all other figures together.
+            # Small and no PDF: one for every class takes as long as all other figures together.
             path = folder / f"grad_cam-{features}-{files.file_name(one.note.label)}"
-            save(figure, path, kinds=("png",))
+            save(figure, path, kinds=("png",), dpi=100)
 
 
 def write_heatmaps(folder: Path, features: str, explained: Sequence[Explained]) -> None:

@@ -77,10 +77,11 @@ def lay_paths(
         if at == "tap":
             raise ValueError("at='tap' needs a Split at that tap, not a plain score")
         return Paths(images, images), Integrand(score, None)
-    points = _by_rows(_through, score.prefix, images)
-    if at == "tap":
-        return Paths(points, points), Integrand(score.rest, None)
-    _check_affine(score.prefix, images, points)
+    with jax.default_matmul_precision("highest"):  # twice per path, and what all points lie on
+        points = _by_rows(_through, score.prefix, images)
+        if at == "tap":
+            return Paths(points, points), Integrand(score.rest, None)
+        _check_affine(score.prefix, images, points)
     return Paths(images, points), Integrand(score.rest, score.prefix)
 
 
@@ -123,8 +124,7 @@ def _check_affine(prefix, images, points):
     """
     if is_traced((prefix, images)):
         return
-    with jax.default_matmul_precision("highest"):
-        off, size = map(np.asarray, _by_rows(_bend, prefix, images, points))
+    off, size = map(np.asarray, _by_rows(_bend, prefix, images, points))
     worst = np.argmax(off / np.maximum(size, np.finfo(size.dtype).tiny))
     # Rounding is near eps * size.
     if off[worst] > np.sqrt(jnp.finfo(images.start.dtype).eps) * size[worst]:

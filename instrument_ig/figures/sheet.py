@@ -46,11 +46,12 @@ def save(
     path: Path,
     rows: Iterable[Mapping[str, Any]] = (),
     kinds: Sequence[str] = ("png", "pdf"),
+    dpi: int = 150,
 ) -> None:
     """Write path.png, path.pdf and, where the figure shows numbers, path.csv; close the figure."""
     for kind in kinds:
         target = path.with_name(f"{path.name}.{kind}")
-        files.commit(target, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=150))
+        files.commit(target, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=dpi))
     plt.close(figure)
     rows = list(rows)
     if rows:
