@@ -1,6 +1,5 @@
 """Images of many notes: in parallel, cached on disk, broken sounds set aside."""
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -121,16 +120,16 @@ def _compute(
         )
         return parallel(joblib.delayed(_task)(*task) for task in tasks)
 
-    yield from itertools.starmap(_task, tasks[:1])  # it imports librosa, so its time is no measure
+    first, left = tasks[: 2 * workers], tasks[2 * workers :]
     spent_s = []
     # Every thread has a batch of its own: those of a matrix product would only be in their way.
     with threadpool_limits(1, "blas"):
-        for done in run(tasks[1 : 1 + workers], "threads"):
+        for done in run(first, "threads"):
             spent_s.append(sum(done[-1]))
             yield done
-        left = tasks[1 + workers :]
-        # Threads start at once but take turns where Python or a renderer holds its lock.
-        is_long = left and np.mean(spent_s) * len(left) / workers > PROCESSES_PAY_S
+        # Threads start at once but take turns where Python or a renderer holds its lock. The least
+        # of the times, for one holds the imports.
+        is_long = left and min(spent_s) * len(left) / workers > PROCESSES_PAY_S
         yield from run(left, "processes" if is_long else "threads")
 
 
