@@ -37,13 +37,13 @@ def js_divergence(
       ValueError: the maps are not two images of one shape.
 
     Numerics: zero exactly for p = q, symmetric to the last bit and never negative. The absolute
-      error is below 1e-7 nats in float32: maps that differ by 1 % keep three digits, maps nearer
+      error is below 1e-7 nats in float32: maps that differ by 1 % keep four digits, maps nearer
       than one part in 10,000 none. The derivative by p is log(p / m) / 2: minus infinity at a cell
       with p = 0 < q, and -44 here, that of the smallest float32 share.
     Cost: two logarithms and one division per cell.
     References: Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return _at_most_ln2(jnp.sum(_cells(p, q)))
+    return _in_range(jnp.sum(_cells(p, q)))
 
 
 @partial(jax.jit, static_argnames="memory")
@@ -95,8 +95,8 @@ def split_js(p: Float[Array | np.ndarray, "T F"], q: Float[Array | np.ndarray, "
     Raises:
       ValueError: the maps are not two images of one shape.
 
-    Numerics: no part is negative, because the terms of p and q are taken together cell by cell.
-      They add up within float32 rounding of the sum.
+    Numerics: no part is negative beyond rounding, because the terms of p and q are taken together
+      cell by cell. They add up within float32 rounding of the sum.
     Cost: that of `js_divergence`.
     """
     cells = _cells(p, q)
@@ -112,7 +112,7 @@ def _cell(p, q):
     """Compute (s / 4) ((1+u) log(1+u) + (1-u) log(1-u)), s = p + q and u = (p - q) / s."""
     s = p + q
     u = (p - q) / _positive(s)
-    return s / 4 * jnp.maximum(_x_log_x(1 + u) + _x_log_x(1 - u), 0)
+    return s / 4 * (_x_log_x(1 + u) + _x_log_x(1 - u))
 
 
 @_cell.defjvp
@@ -135,6 +135,7 @@ def _positive(x):
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
-def _at_most_ln2(divergence):
-    # Sums of p and q may round to above one; the gradient passes.
-    return divergence + jax.lax.stop_gradient(jnp.minimum(math.log(2) - divergence, 0))
+def _in_range(divergence):
+    # Sums of p and q may round to above one, and nearly equal maps to below zero; the gradient
+    # passes.
+    return divergence + jax.lax.stop_gradient(jnp.clip(divergence, 0, math.log(2)) - divergence)
