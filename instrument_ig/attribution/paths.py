@@ -96,15 +96,12 @@ def _by_rows(function, prefix, *data):
     """Call function(prefix, *data) on a few rows at a time: a prefix may have large activations."""
     if is_traced((prefix, data)):
         return function(prefix, *data)
-    n = n_rows(data)
-    size = min(n, preferred_chunk())
-    parts = []
-    for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        parts.append(
-            call(function, prefix, *jax.tree.map(lambda leaf, rows=rows: leaf[rows], data))
-        )
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
+    size = preferred_chunk()
+    parts = [
+        call(function, prefix, *jax.tree.map(lambda leaf, at=at: leaf[at : at + size], data))
+        for at in range(0, n_rows(data), size)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def _through(prefix, images):
