@@ -39,9 +39,6 @@ TOLERANCE = 0.01
 MOST_STEPS = 3200  # at which the search with Captum gives up
 SWEEP = (1, 2, 4, 8, 16, 32)  # internal_batch_size
 AGREEMENT = 1e-3  # relative L1 distance; float32 gradients of both sides are within 1e-4
-# One of 64 maps is .006 apart: where effects cancel, rounding that turns rectifiers is no longer
-# small. Against double precision ours is .010 off there, and Captum .012.
-AGREEING = 0.95  # share of the maps that must
 
 
 class Case(NamedTuple):
@@ -107,22 +104,21 @@ def case(spectrogram: str, instrument: str = INSTRUMENTS[0]) -> Case:
 
 
 def measure_equal_steps() -> Iterator[dict]:
-    """The same nodes, against Captum tuned. 64 STFT maps, half an hour, are like 16."""
-    repeats = {("logmel", 1): 9, ("logmel", 16): 5, ("logmel", 64): 1, ("stft", 1): 5}
-    for spectrogram in EPOCHS:
-        subject = case(spectrogram)
-        best = _best_batch_size(subject)
-        for batch in (1, 16, 64) if spectrogram == "logmel" else (1, 16):
-            subject.ours(batch, steps=4)()  # compiles
-            yield _compare(
-                spectrogram,
-                subject.ours(batch),
-                subject.captum(
-                    batch, tuned=True, internal_batch_size=max(best, batch), n_steps=STEPS
-                ),
-                batch,
-                repeats.get((spectrogram, batch), 0),
-            ) | {"internal_batch_size": best}
+    """The same nodes, against Captum tuned. 64 STFT maps, half an hour, are like 16.
+
+    The last row fails today: of 64 maps one is .006 apart. Its effects nearly cancel, so rounding
+    that turns rectifiers is not small: in double precision ours is .010 off there, Captum .012.
+    """
+    repeats = {("logmel", 1): 9, ("logmel", 16): 5, ("stft", 1): 5, ("stft", 16): 0}
+    best = lru_cache(lambda spectrogram: _best_batch_size(case(spectrogram)))
+    for (spectrogram, batch), count in (repeats | {("logmel", 64): 1}).items():
+        subject, size = case(spectrogram), best(spectrogram)
+        subject.ours(batch, steps=4)()  # compiles
+        captum = subject.captum(
+            batch, tuned=True, internal_batch_size=max(size, batch), n_steps=STEPS
+        )
+        row = _compare(spectrogram, subject.ours(batch), captum, batch, count)
+        yield row | {"internal_batch_size": size}
 
 
 def measure_defaults() -> Iterator[dict]:
@@ -288,7 +284,7 @@ def _compare(spectrogram, ours, captum, batch, repeats):
     }
     seconds = time_calls(calls, repeats)
     away = _distances(np.asarray(found["ours"]), found["captum"])
-    assert np.quantile(away, AGREEING) < AGREEMENT, away
+    assert max(away) < AGREEMENT, away
     mine, other = seconds["ours"].median_s, seconds["captum"].median_s
     return {
         "spectrogram": spectrogram,
