@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import classifier, explanations, options, sounds
 from experiments.classifier import Classifier
-from experiments.fitting import fit, fit_side_by_side
+from experiments.fitting import fit, fit_all
 from experiments.progress import console, progress
 from experiments.sounds import FEATURES
 from instrument_ig import classical, stats
@@ -153,7 +153,7 @@ def train_networks(
     """Train a network for each (split, features)."""
     epochs = options.read(ClassifierTrainConfig).epochs
     train = lambda task, report: train_network(folder, material, *task, report)
-    return fit_side_by_side(f"epochs of {len(tasks)} networks", tasks, epochs, train)
+    return fit_all(f"epochs of {len(tasks)} networks", tasks, epochs, train)
 
 
 def train_network(folder: Path, material: Material, split: str, features: str, report) -> Trained:

@@ -1,14 +1,11 @@
 """Trainings that can be stopped and continued: their checkpoints and their curves."""
 
-import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import joblib
 import numpy as np
 
 from experiments.progress import progress
@@ -28,12 +25,10 @@ class Fitted(NamedTuple):
     history: list[dict[str, Any]]  # one row per epoch
 
 
-def fit_side_by_side(
+def fit_all(
     label: str, tasks: Sequence[Task], epochs: int, fit_one: Callable[[Task, Callable], Any]
 ) -> dict[Task, Any]:
-    """Train a network for each task, on a CPU as many at a time as there are cores.
-
-    One training keeps little more than one core busy.
+    """Train a network for each task, one after the other.
 
     Args:
       label: names the bar of progress.
@@ -41,23 +36,13 @@ def fit_side_by_side(
       epochs: of one training.
       fit_one: called with a task and the `report` of its `fit`.
     """
-    done, stopped = dict.fromkeys(tasks, 0), threading.Event()
-    together = joblib.cpu_count() if jax.default_backend() == "cpu" else 1
-    with progress(label) as report, ThreadPoolExecutor(together) as pool:
+    with progress(label) as report:
 
-        def run(task):
-            def count(epoch, _):
-                if stopped.is_set():
-                    raise InterruptedError
-                done[task] = epoch
-                report(sum(done.values()), len(tasks) * epochs)
-
+        def run(done, task):
+            count = lambda epoch, _: report(done * epochs + epoch, len(tasks) * epochs)
             return fit_one(task, count)
 
-        try:
-            return dict(zip(tasks, pool.map(run, tasks), strict=True))
-        finally:
-            stopped.set()  # an error or Ctrl-C here ends the other trainings with their epoch
+        return {task: run(done, task) for done, task in enumerate(tasks)}
 
 
 def fit(

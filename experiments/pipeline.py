@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import options, sounds, study, trust
-from experiments.fitting import fit, fit_side_by_side
+from experiments.fitting import fit, fit_all
 from experiments.progress import console, progress
 from experiments.results import Result, write_results
 from instrument_ig import metrics, models
@@ -111,7 +111,7 @@ def train_all(folder: Path, material: study.Material, instruments: Sequence[str]
         )
 
     tasks = list(enumerate(instruments))
-    found = fit_side_by_side(f"{material.name} epochs", tasks, config.epochs, train)
+    found = fit_all(f"{material.name} epochs", tasks, config.epochs, train)
     fitted = {instrument: model for (_, instrument), model in found.items()}
     history = [
         {"spectrogram": material.name, "instrument": instrument} | row

@@ -9,25 +9,28 @@ from functools import lru_cache
 
 import jax
 
-CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": ",".join(
-        f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("ELTWISE", "DOT", "INDIVIDUAL_DOT")
-    )
-}
+YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+PRODUCTS = ("DOT", "INDIVIDUAL_DOT")
+CHAINS = (*PRODUCTS, "ELTWISE")  # for gradients by the input
+SUMS = (*PRODUCTS, "REDUCE")  # for training: gradients by biases, statistics of batches
 
 
 @lru_cache
-def compiler_options() -> dict[str, str]:
+def compiler_options(fused: tuple[str, ...]) -> dict[str, str]:
     """Return the `compiler_options` of outermost `jax.jit`s for the default backend.
 
     They are none on accelerators, and where this jaxlib does not know them.
+
+    Args:
+      fused: what YNNPACK gets, `CHAINS` or `SUMS`.
 
     Cost: starts the backend and compiles a trivial program, once.
     """
     if jax.default_backend() != "cpu":
         return {}
+    options = {YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in fused)}
     try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS).lower().compile()
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:
         return {}
-    return CPU_OPTIONS
+    return options

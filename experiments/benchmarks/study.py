@@ -30,7 +30,7 @@ from instrument_ig.audio.draw import Voice
 from instrument_ig.config import AudioConfig, MetricConfig, SpectrogramConfig, TrainConfig
 from instrument_ig.spectrograms import SPECTROGRAMS
 from instrument_ig.spectrograms.extraction import extract
-from instrument_ig.training.loop import run_epoch
+from instrument_ig.training.loop import compiled_epoch
 from instrument_ig.types import Axis, Dataset, Spectrogram
 
 AUDIO = AudioConfig()
@@ -170,7 +170,7 @@ def measure_training() -> Iterator[dict]:
 
     def ours():
         nonlocal state
-        state = run_epoch(model, state, examples, few, **rates)
+        state = compiled_epoch()(model, state, examples, few, **rates)
         return state.variables
 
     def loop():

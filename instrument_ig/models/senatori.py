@@ -23,7 +23,7 @@ def senatori(shape: tuple[int, int], n_outputs: int) -> Model:
     for block, channels in enumerate((32, 64, 128)):
         name = f"conv2d_{block}"
         stages += [layers.convolution(channels, name), layers.relu(tap=name)]
-        stages += [layers.batch_norm(f"batch_norm_{block}"), layers.pooling()]
+        stages += layers.batch_norm_pooling(f"batch_norm_{block}")
     stages += [layers.average(), layers.dense(128, "dense_0"), layers.relu(), layers.dropout(0.5)]
     stages += [layers.dense(n_outputs, "dense_1")]
     return layers.make_model(tuple(stages), shape, n_outputs)

@@ -1,7 +1,7 @@
 """Training as a pure function from state to state, one compiled call per epoch."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from instrument_ig.compilation import SUMS, compiler_options
 from instrument_ig.training import objective
 from instrument_ig.training.objective import Examples
 from instrument_ig.types import Model
@@ -100,7 +101,7 @@ def train(
     training, validation = jax.device_put((training, validation))
     epochs = len(state.history.valid_loss)
     while state.epoch < epochs and not _is_stale(state, patience):
-        state = run_epoch(
+        state = compiled_epoch()(
             model, state, training, validation, batch_size=batch_size, learning_rate=learning_rate
         )
         if on_epoch is not None:
@@ -123,11 +124,20 @@ def _check(model, name, examples):
         raise ValueError(f"{name}: labels outside 0 to {classes - 1}")
 
 
-@partial(
-    jax.jit,
-    static_argnames=("model", "batch_size", "learning_rate"),
-    donate_argnames="state",
-)
+@lru_cache
+def compiled_epoch() -> Callable[..., TrainState]:
+    """Return `run_epoch` compiled; it consumes the state.
+
+    It is made at its first use, because only then the backend is known.
+    """
+    return jax.jit(
+        run_epoch,
+        static_argnames=("model", "batch_size", "learning_rate"),
+        donate_argnames="state",
+        compiler_options=compiler_options(SUMS),
+    )
+
+
 def run_epoch(
     model: Model,
     state: TrainState,

@@ -1,12 +1,14 @@
 import itertools
+from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from instrument_ig.models.layers import correlate, max_pool
+from instrument_ig.models.layers import Network, batch_norm_pooling, correlate, max_pool
 
 
 def pool_by_hand(maps, change):
@@ -98,3 +100,34 @@ def test_derivatives_of_a_correlation_have_the_dimension_order_that_is_fast_in_l
     convolutions = [line for line in program.splitlines() if " convolution(" in line]
     assert len(convolutions) == 3
     assert all("dim_labels=b01f_01io->b01f" in line for line in convolutions)
+
+
+@pytest.mark.permissive  # linen's mask is broadcast
+@pytest.mark.parametrize("train", [False, True])
+def test_normalising_after_pooling_is_linen_s_normalisation_before_it(train, rng):
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    maps, change, there = draw(4, 6, 7, 5), draw(4, 3, 3, 5), jnp.array([True, False, True, True])
+    params = {"scale": jnp.array([1.0, -2, 0.5, -0.1, 3]), "bias": draw(5)}
+    running = {"mean": draw(5), "var": jnp.exp(draw(5))}
+    ours = Network(batch_norm_pooling("norm"))
+    linen = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3)
+
+    def found(params, maps):
+        variables = {"params": {"norm": params}, "batch_stats": {"norm": running}}
+        (pooled, _), state = ours.apply(
+            variables, maps, train=train, mask=there, mutable=["batch_stats"]
+        )
+        return jnp.vdot(change[there], pooled[there]), (pooled, state["batch_stats"]["norm"])
+
+    def expected(params, maps):
+        variables = {"params": params, "batch_stats": running}
+        normalised, state = linen.apply(
+            variables, maps, mask=there[:, None, None, None], mutable=["batch_stats"]
+        )
+        pooled = nn.max_pool(normalised, (2, 2), (2, 2))
+        return jnp.vdot(change[there], pooled[there]), (pooled, state["batch_stats"])
+
+    (_, values), derivatives = jax.value_and_grad(found, (0, 1), has_aux=True)(params, maps)
+    (_, others), references = jax.value_and_grad(expected, (0, 1), has_aux=True)(params, maps)
+    compare = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # sums of 126 terms
+    jax.tree.map(compare, (values, derivatives), (others, references))

@@ -156,7 +156,7 @@ def test_several_models_train_under_vmap(key, rng):
 
 def test_one_program_serves_all_epochs_and_models(key, rng):
     examples = make_examples(rng, 8)
-    before = loop.run_epoch._cache_size()
+    before = loop.compiled_epoch()._cache_size()
     for seed in (key, jax.random.key(1)):
         training.train(
             CHEN,
@@ -166,7 +166,7 @@ def test_one_program_serves_all_epochs_and_models(key, rng):
             batch_size=2,
             learning_rate=1e-3,
         )
-    assert loop.run_epoch._cache_size() == before + 1
+    assert loop.compiled_epoch()._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("empty", ["training", "validation"])
