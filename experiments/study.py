@@ -219,15 +219,18 @@ def split_rows(splits: Arrays, axes: tuple[Axis, Axis]) -> list[dict[str, Any]]:
 
 
 def pair_rows(
-    material: Material, notes: np.ndarray, pairs: Arrays, config: MetricConfig, **common: Any
+    material: Material, notes: np.ndarray, pairs: Arrays, config: MetricConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per metric and ordered pair of different notes."""
+    """Yield one row per metric and ordered pair of different notes.
+
+    Where the notes are of several instruments, pairs of one are left out: they are among all pairs
+    of that instrument.
+    """
     names, labels = material.column("name")[notes], material.column("label")[notes]
+    chosen = labels[:, None] != labels if len({*labels}) > 1 else ~np.eye(len(notes), dtype=bool)
     for metric in metrics.METRICS:
-        for i, j in np.ndindex(pairs[metric].shape) if metric in pairs else ():
-            if i == j:
-                continue
-            yield common | {
+        for i, j in np.argwhere(chosen) if metric in pairs else ():
+            yield {
                 "note_a": names[i],
                 "note_b": names[j],
                 "instrument_a": labels[i],

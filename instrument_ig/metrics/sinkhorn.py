@@ -178,11 +178,20 @@ def solve_many(
         waiting = waiting[~done[waiting]]
         if report:
             report(len(p) - len(waiting), len(p))
+    pairs = np.arange(len(p))
     parts = [
-        _certify_some(state, some, p, q, jnp.asarray(iterations), tolerance=tolerance, **options)
-        for some in np.array_split(np.arange(len(p)), -(-len(p) // batch))
+        _certify_some(
+            state,
+            np.resize(pairs[start : start + batch], batch),  # one program for all
+            p,
+            q,
+            jnp.asarray(iterations),
+            tolerance=tolerance,
+            **options,
+        )
+        for start in range(0, len(p), batch)
     ]
-    return jax.tree.map(lambda *fields: jnp.concatenate(fields), *parts)
+    return jax.tree.map(lambda *fields: jnp.concatenate(fields)[: len(p)], *parts)
 
 
 @partial(jax.jit, static_argnames=("ground", "epsilon"), donate_argnums=0)

@@ -1,5 +1,6 @@
 """The study as a user runs it: one small run, its files, and what bad input gets."""
 
+import itertools
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ from instrument_ig.storage import files
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-    *("--spectrogram=tonnetz", "--instruments=bass,flute", "--notes=12", "--epochs=1"),
-    *("--pair_notes=2", "--between_notes=2", "--steps=4"),
+    *("--spectrogram=tonnetz", "--instruments=bass,flute", "--notes=24", "--epochs=1"),
+    # as many pairs of one instrument as between both: one shape, one compilation
+    *("--pair_notes=4", "--between_notes=2", "--steps=4"),
 )
 
 
@@ -47,22 +49,33 @@ def test_a_run_leaves_its_tables_and_figures(finished):
     assert not (run_folder / "resume").exists()
 
 
+def test_no_pair_is_listed_twice(finished):
+    folder, _ = finished
+    rows = files.read_table(folder / "run" / "pairwise.csv")
+    listed = [(row["metric"], row["note_a"], row["note_b"]) for row in rows]
+    assert len({*listed}) == len(listed)
+    # four notes of each of two instruments, and two of each with the other's
+    assert len(listed) == 5 * (2 * 4 * 3 + 2 * 2 * 2)
+
+
 def test_the_pairs_are_all_ordered_pairs_of_the_kept_heatmaps(finished):
     folder, _ = finished
     arrays = files.read_arrays(folder / "run" / "attributions.npz")
     maps = files.read_table(folder / "run" / "attributions.csv")
     names = [row["note"] for row in maps if row["instrument"] == "bass"]
     values = arrays["tonnetz/bass/values"]
-    assert values.shape == (2, 126, 6)
+    assert values.shape == (4, 126, 6)
     pairs = [
         row
         for row in files.read_table(folder / "run" / "pairwise.csv")
         if row["metric"] == "difference_mean" and {row["note_a"], row["note_b"]} <= {*names}
     ]
-    assert {(row["note_a"], row["note_b"]) for row in pairs} == {(*names,), (*names[::-1],)}
+    assert len(pairs) == 12
+    assert {(row["note_a"], row["note_b"]) for row in pairs} == {*itertools.permutations(names, 2)}
     for row in pairs:
+        a, b = (values[names.index(row[side])] for side in ("note_a", "note_b"))
         # float32 means of 756 cells
-        expected = np.abs(values[0] - values[1]).mean()
+        expected = np.abs(a - b).mean()
         np.testing.assert_allclose(float(row["value"]), expected, rtol=1e-5)
 
 
