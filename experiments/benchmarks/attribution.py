@@ -39,6 +39,7 @@ TOLERANCE = 0.01
 MOST_STEPS = 3200  # at which the search with Captum gives up
 SWEEP = (1, 2, 4, 8, 16, 32)  # internal_batch_size
 AGREEMENT = 1e-3  # relative L1 distance; float32 gradients of both sides are within 1e-4
+FEW = 1 / 32  # of the maps may agree in double precision only
 
 
 class Case(NamedTuple):
@@ -53,6 +54,13 @@ class Case(NamedTuple):
         images = self.images[:batch]
         baseline = np.zeros_like(images[0])
         return lambda: integrated_gradients(self.score, images, baseline, **options)
+
+    def double(self, rows: np.ndarray) -> "Case":
+        """Return some of the notes with everything in double precision; needs x64."""
+        wide = lambda leaf: np.asarray(leaf, np.float64)
+        variables, images = jax.tree.map(wide, (self.variables, self.images[rows]))
+        network = models.MODELS["chen"](images.shape[1:], 1)
+        return Case(variables, models.split(network, variables), images)
 
     def captum(self, batch: int, tuned: bool, **options) -> Callable:
         """Return the same call on the twin; it gives maps and residuals as NumPy arrays."""
@@ -104,21 +112,19 @@ def case(spectrogram: str, instrument: str = INSTRUMENTS[0]) -> Case:
 
 
 def measure_equal_steps() -> Iterator[dict]:
-    """The same nodes, against Captum tuned. 64 STFT maps, half an hour, are like 16.
-
-    The last row fails today: of 64 maps one is .006 apart. Its effects nearly cancel, so rounding
-    that turns rectifiers is not small: in double precision ours is .010 off there, Captum .012.
-    """
-    repeats = {("logmel", 1): 9, ("logmel", 16): 5, ("stft", 1): 5, ("stft", 16): 0}
-    best = lru_cache(lambda spectrogram: _best_batch_size(case(spectrogram)))
-    for (spectrogram, batch), count in (repeats | {("logmel", 64): 1}).items():
-        subject, size = case(spectrogram), best(spectrogram)
-        subject.ours(batch, steps=4)()  # compiles
-        captum = subject.captum(
-            batch, tuned=True, internal_batch_size=max(size, batch), n_steps=STEPS
-        )
-        row = _compare(spectrogram, subject.ours(batch), captum, batch, count)
-        yield row | {"internal_batch_size": size}
+    """The same nodes, against Captum tuned. 64 STFT maps, half an hour, are like 16."""
+    repeats = {
+        "logmel": {1: 9, 16: 5, 64: 1},
+        "stft": {1: 5, 16: 0},
+    }
+    for spectrogram, batches in repeats.items():
+        subject = case(spectrogram)
+        best = _best_batch_size(subject)
+        for batch, count in batches.items():
+            subject.ours(batch, steps=4)()  # compiles
+            options = {"internal_batch_size": max(best, batch), "n_steps": STEPS}
+            row = _compare(subject, batch, count, tuned=True, **options)
+            yield {"spectrogram": spectrogram} | row | {"internal_batch_size": best}
 
 
 def measure_defaults() -> Iterator[dict]:
@@ -132,9 +138,8 @@ def measure_defaults() -> Iterator[dict]:
             free = f"out of memory at {_free_memory() >> 20} MiB"
             yield {"spectrogram": spectrogram, "batch": batch, "captum": free}
             continue
-        ours, captum = subject.ours(batch), subject.captum(batch, tuned=False)
-        row = _compare(spectrogram, ours, captum, batch, repeats=3 if batch > 1 else 7)
-        yield row | {"captum_mib": peak >> 20}
+        row = _compare(subject, batch, repeats=3 if batch > 1 else 7, tuned=False)
+        yield {"spectrogram": spectrogram} | row | {"captum_mib": peak >> 20}
 
 
 def measure_tolerance() -> Iterator[dict]:
@@ -275,26 +280,39 @@ def _best_batch_size(subject):
     return min(seconds, key=lambda size: seconds[size].median_s)
 
 
-def _compare(spectrogram, ours, captum, batch, repeats):
-    """Time both sides in turns; without repeats, once."""
-    found = {}
+def _compare(subject, batch, repeats, **options):
+    """Time both sides in turns; without repeats, once.
+
+    Where effects nearly cancel, float32 rounding that turns rectifiers is not small: of 64 log-mel
+    maps one is .006 apart. Such maps must agree in double precision, and be few.
+    """
+    ours, captum, found = subject.ours(batch), subject.captum(batch, **options), {}
     calls = {
         "ours": lambda: found.update(ours=jax.block_until_ready(ours().values)),
         "captum": lambda: found.update(captum=captum()[0]),
     }
     seconds = time_calls(calls, repeats)
-    away = _distances(np.asarray(found["ours"]), found["captum"])
-    assert max(away) < AGREEMENT, away
+    away = np.array(_distances(np.asarray(found["ours"]), found["captum"]))
+    apart = np.flatnonzero(away >= AGREEMENT)
+    assert len(apart) <= batch * FEW, away
+    if len(apart):
+        with jax.enable_x64(True):
+            double = subject.double(apart)
+            maps = double.ours(len(apart))().values
+            assert maps.dtype == np.float64
+            wide = _distances(np.asarray(maps), double.captum(len(apart), **options)()[0])
+        assert max(wide) < AGREEMENT, wide
     mine, other = seconds["ours"].median_s, seconds["captum"].median_s
     return {
-        "spectrogram": spectrogram,
         "batch": batch,
         "ours_s": round(mine, 3),
         "captum_s": round(other, 3),
         "ours_ms_per_gradient": round(1e3 * mine / batch / STEPS, 2),
         "captum_ms_per_gradient": round(1e3 * other / batch / STEPS, 2),
         "ratio": round(other / mine, 2),
+        "apart_median": f"{np.median(away):.1g}",
         "apart_worst": f"{max(away):.1g}",
+        "agree_in_double_only": len(apart),
     }
 
 
