@@ -323,7 +323,7 @@ def explain(
 
 
 def example_notes(material: Material, split: str) -> list[int]:
-    """Return one note per class: the first to test with, or to learn from where there is none."""
-    rows = np.concatenate([material.rows(split, "test"), material.rows(split, "train")])
+    """Return one note per class: the first to test with, or of another side where there is none."""
+    rows = np.concatenate([material.rows(split, side) for side in ("test", "train", "valid")])
     labels = material.labels[rows].tolist()
     return [int(rows[labels.index(k)]) for k in range(len(material.classes))]

@@ -33,9 +33,8 @@ FIGURE_TAPS = ("conv2d_5", "conv2d_3")  # of Figures 1 and 2
 
 def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments: Sequence[str]):
     """Run the study and write everything into the run folder."""
-    jax.config.update(
-        "jax_default_matmul_precision", "highest"
-    )  # completeness is measured: no TF32
+    # Completeness is measured: no TF32.
+    jax.config.update("jax_default_matmul_precision", "highest")
     notes = [note for note in dataset.notes if note.label in instruments]
     with sounds.refusing_bad_input():
         front_ends = {name: sounds.make_spectrogram(name) for name in names}
@@ -44,7 +43,11 @@ def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments:
     for name, front_end in front_ends.items():
         console.rule(name, align="left")
         material = study.standardised(
-            name, front_end, found.notes, found.images.pop(name), sounds.silence(front_end)
+            name,
+            front_end,
+            found.notes,
+            found.images.pop(name),  # so that raw images go as soon as they are standardised
+            sounds.silence(front_end),
         )
         results.append(carry_out_one(folder, material, instruments, found.bad))
     write_results(folder, results)

@@ -46,8 +46,8 @@ def check(
     order_key, draw_key, sensitivity_key, shuffle_key = jax.random.split(key, 4)
     baseline = next(iter(baselines.values()))
     explain = lambda *arguments: method(*arguments).values
-    found = method(score, images, baseline)
-    values, residual = found.values, checks.relative_residual(found)
+    maps = method(score, images, baseline)
+    values = maps.values
     cells = jax.random.permutation(shuffle_key, values.reshape(len(values), -1), axis=1)
     shuffled = cells.reshape(values.shape)
     curves = checks.insertion_deletion(score, images, baseline, values, key=order_key)
@@ -56,7 +56,7 @@ def check(
     )
     near = lambda others: explain(score, others, baseline)
     found = {
-        ("relative residual", "map"): residual,
+        ("relative residual", "map"): checks.relative_residual(maps),
         ("dependence on the baseline", "map"): checks.dependence(
             np.stack([explain(score, images, other) for other in baselines.values()])
         ),
@@ -64,8 +64,8 @@ def check(
             near, images, values, key=sensitivity_key, draws=DRAWS
         ),
     }
-    for what, maps in {"map": values, SHUFFLED: shuffled}.items():
-        infidelity = checks.infidelity(score, images, baseline, maps, key=draw_key)
+    for what, heatmaps in {"map": values, SHUFFLED: shuffled}.items():
+        infidelity = checks.infidelity(score, images, baseline, heatmaps, key=draw_key)
         found["infidelity (unexplained share)", what] = infidelity.unexplained
     for ordering, curve in curves.items():
         found["insertion area", ordering] = curve.insertion_area

@@ -35,6 +35,12 @@ def input_x_gradient(
         chunk: images evaluated together. None: as many as are fast and fit in `memory`.
         report: called with (maps done, maps in all).
 
+    Raises:
+        ValueError: a shape, dtype, NaN or number that cannot be; a score that is not one real
+            number.
+
+    Numerics: zero, with residual zero, where an image is its baseline; `converged` as for
+        `integrated_gradients`. NaN under `jit` propagates to its own map alone.
     Cost: one gradient and two scores per image and baseline.
     References: Shrikumar, Greenside, Shcherbina, Kundaje, Not just a black box, 2016.
     """

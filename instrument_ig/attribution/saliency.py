@@ -38,6 +38,12 @@ def saliency(
         Values [B, T, F]; residual NaN and converged False, for sensitivities do not share out the
         score.
 
+    Raises:
+        ValueError: a shape, dtype, NaN or number that cannot be; a score that is not one real
+            number.
+
+    Numerics: that of `jax.grad`; constant images (silence) are nothing special. NaN under
+        `jit` propagates to its own map alone.
     Cost: one gradient per image.
     References: Simonyan, Vedaldi, Zisserman, Deep inside convolutional networks, 2014, section 3.
     """

@@ -46,8 +46,11 @@ def smooth_grad(
         for sensitivities do not share out the score.
 
     Raises:
-        ValueError: `draws` < 1 or `noise` not positive.
+        ValueError: `draws` < 1 or `noise` not positive; a shape, dtype or NaN that cannot be; a
+            score that is not one real number.
 
+    Numerics: a constant image (silence) has no range and gets its plain gradient. The standard
+        error of a cell falls as 1 / sqrt(draws).
     Cost: `draws` gradients per image; memory of one chunk.
     References: Smilkov, Thorat, Kim, Viegas, Wattenberg, SmoothGrad, 2017.
     """

@@ -99,6 +99,9 @@ def emd_1d(
 
     What must pass each edge is known: the cumulated difference, less its median around a ring; and
     half of |p - q| changes category.
+
+    Numerics: rounding of the sums of n differences; nothing is checked, NaN propagates.
+    Cost: O(n) per pair, around a ring O(n log n).
     """
     excess = jnp.subtract(p, q)
     if along.kind == "categorical":

@@ -28,6 +28,7 @@ def reliability(
     Raises:
       ValueError: if there are no notes, or a probability is not in [0, 1].
 
+    Numerics: sums in double precision; of equal probabilities the first class is the predicted one.
     Cost: O(M K).
     References: Guo et al., On calibration of modern neural networks, 2017, equation 3.
     """
@@ -50,6 +51,8 @@ def brier(probabilities: Float[np.ndarray, "M K"], truth: Int[np.ndarray, " M"])
     Raises:
       ValueError: if there are no notes, or a probability is not in [0, 1].
 
+    Numerics: NaN is refused with what is outside [0, 1].
+    Cost: O(M K).
     References: Brier, Verification of forecasts expressed in terms of probability, 1950.
     """
     _check(probabilities)

@@ -58,6 +58,7 @@ def test_rank_correlation_is_scipys(rng):
     expected = [
         stats.spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(maps, others, strict=True)
     ]
+    # float32 sums of 80 products of ranks, in units of their own size
     np.testing.assert_allclose(rank_correlation(maps, others), expected, atol=1e-6)
     np.testing.assert_allclose(rank_correlation(maps, maps), 1, atol=1e-6)
     np.testing.assert_allclose(rank_correlation(maps, -maps), -1, atol=1e-6)
@@ -67,7 +68,7 @@ def test_rank_correlation_is_scipys(rng):
 def test_dependence_is_the_mean_over_pairs(rng):
     maps = rng.normal(size=(3, B, T, F)).astype(np.float32)
     pairs = [rank_correlation(maps[i], maps[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-    np.testing.assert_allclose(dependence(maps), np.mean(pairs, 0), atol=1e-6)
+    np.testing.assert_allclose(dependence(maps), np.mean(pairs, 0), atol=1e-6)  # float32, size 1
     with pytest.raises(ValueError, match="at least two"):
         dependence(maps[:1])
 
@@ -91,6 +92,7 @@ def test_insertion_and_deletion_equal_a_plain_loop(score, images, values, key):
     for name, importance in (("map", np.asarray(values)), ("energy", np.abs(images - baseline))):
         for b in range(B):
             curves = plain_curves(score, images[b], baseline, importance[b], levels)
+            # here and below: scores are float32 sums of 80 terms of size 1
             np.testing.assert_allclose(found[name].insertion[b], curves[0], atol=1e-5)
             np.testing.assert_allclose(found[name].deletion[b], curves[1], atol=1e-5)
     for curves in found.values():  # whatever the order, the ends are those of the score
@@ -115,7 +117,7 @@ def test_infidelity_is_zero_for_maps_that_predict(images, values, score, key):
     """A separable score falls by exactly the map's sum over the patch."""
     found = infidelity(score, images, ZERO, values, key=key)
     assert (found.error < 1e-6).all()  # differences of scores near 10
-    assert (np.abs(found.unexplained) < 1e-5).all()
+    assert (np.abs(found.unexplained) < 1e-5).all()  # the same over falls of size 1
     halved = infidelity(score, images, ZERO, values / 2, key=key)
     assert (np.abs(halved.unexplained) < 1e-5).all()  # another unit, the same map
     assert (halved.error > 1e-3).all()
@@ -130,6 +132,8 @@ def test_infidelity_equals_a_plain_loop(images, shuffled, score, key):
         predicted.append(shuffled[b][inside].sum())
     fall, predicted = np.array(fall), np.array(predicted)
     found = infidelity(score, images, ZERO, shuffled, key=key, draws=draws)
+    # Squared differences of scores near 10: 1e-6 of them is 1e-5 of a fall, and its square 1e-4;
+    # the unexplained share is a quotient of two such.
     np.testing.assert_allclose(found.error[b], np.mean((predicted - fall) ** 2), rtol=1e-4)
     scale = (predicted * fall).sum() / (predicted**2).sum()
     expected = np.mean((scale * predicted - fall) ** 2) / np.mean(fall**2)
@@ -185,9 +189,10 @@ def test_randomisation_tells_a_map_of_the_model_from_one_of_the_input(images, va
     of_model = lambda score: integrated_gradients(score, images, ZERO, steps=20).values
     found = randomisation(of_model, randomised, values)
     assert list(found) == ["none", "all"]
-    np.testing.assert_allclose(found["none"], 1, atol=1e-6)
+    np.testing.assert_allclose(found["none"], 1, atol=1e-6)  # float32 sums of 80 products
     of_input = randomisation(lambda _: jnp.asarray(images), randomised, images)
     np.testing.assert_allclose(of_input["all"], 1, atol=1e-6)  # edges of the input pass for a map
+    # of absolute values, which are large where the image is, whatever the weights
     assert (found["all"] < 0.8).all()
 
 
@@ -195,6 +200,7 @@ def test_relative_residual_is_that_of_the_score_difference(images, score):
     maps = integrated_gradients(score, images, ZERO, steps=1)
     difference = np.asarray(jax.vmap(score)(images))
     expected = np.abs(maps.residual) / np.maximum(np.abs(difference), 0.01)
+    # the score difference is read off the map: two float32 sums of 80 terms apart
     np.testing.assert_allclose(relative_residual(maps), expected, rtol=1e-4)
 
 

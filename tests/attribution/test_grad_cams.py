@@ -38,6 +38,7 @@ def test_grad_cam_by_hand(images, split, heads, relu):
     for image, values in zip(images, found, strict=True):
         maps, gradient = by_hand(image, heads)
         cam = maps @ gradient.mean((0, 1))
+        # float32 tanh and a mean of 24 values of size 1
         np.testing.assert_allclose(values, np.maximum(cam, 0) if relu else cam, atol=1e-5)
         assert (cam < 0).any()
 
@@ -65,6 +66,7 @@ def test_integrated_grad_cam_by_hand(images, split, heads):
             maps, gradient = by_hand(baseline + alpha * (image - baseline), heads)
             change = maps - by_hand(baseline, heads)[0]
             expected += np.maximum(change @ gradient.sum((0, 1)), 0) / 4
+        # sums of 24 gradients in float32, where 1 / cosh^2 loses digits
         np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -72,10 +74,11 @@ def test_integrated_grad_cam_averages_over_baselines(images, split, rng):
     several = rng.normal(size=(2, *images.shape)).astype(np.float32)
     average = integrated_grad_cam(split, images, several, steps=3).values
     apart = [integrated_grad_cam(split, images, own, steps=3).values for own in several]
-    np.testing.assert_allclose(average, np.mean(apart, 0), atol=1e-5)
+    np.testing.assert_allclose(average, np.mean(apart, 0), atol=1e-5)  # another order of sums
 
 
 def test_upsampling_keeps_constants_and_ramps():
+    # weights that add up to one within float32
     np.testing.assert_allclose(upsample(jnp.full((3, 2), 7.0), (12, 9)), 7, rtol=1e-6)
     ramp = upsample(jnp.tile(jnp.arange(4.0)[:, None], (1, 4)), (8, 8))
     np.testing.assert_allclose(np.diff(ramp[1:-1, 0]), 0.5, atol=1e-6)  # half a cell each

@@ -23,6 +23,7 @@ def test_saliency_is_the_size_of_the_gradient(images):
 def test_input_x_gradient_is_the_first_term(images):
     baseline = np.full((5, 3), 0.5, np.float32)
     maps = input_x_gradient(cube, images, baseline)
+    # float32 products up to 60
     np.testing.assert_allclose(maps.values, (images - 0.5) * 3 * images**2, atol=1e-5)
     residual = maps.values.sum((1, 2)) - ((images**3).sum((1, 2)) - (baseline**3).sum())
     np.testing.assert_allclose(maps.residual, residual, atol=1e-4)  # sums of 15 cubes up to 30
@@ -42,6 +43,7 @@ def test_smooth_grad_averages_over_noise(images, key):
 def test_smooth_grad_depends_on_the_key_and_nothing_else(images, key):
     explain = lambda key, **options: smooth_grad(cube, images, key=key, draws=6, **options).values
     np.testing.assert_array_equal(explain(key), explain(key))
+    # sums of six terms of one sign, in another order
     np.testing.assert_allclose(explain(key, chunk=1), explain(key, chunk=7), rtol=1e-6)
     assert np.abs(explain(key) - explain(jax.random.key(1))).max() > 1e-3
 
@@ -49,6 +51,7 @@ def test_smooth_grad_depends_on_the_key_and_nothing_else(images, key):
 def test_linear_scores_have_the_weight_as_smooth_gradient(images, key):
     weight = jnp.arange(15.0).reshape(5, 3)
     maps = smooth_grad(lambda image: (weight * image).sum(), images, key=key, draws=3)
+    # the mean of three equal gradients
     np.testing.assert_allclose(maps.values, np.tile(weight, (4, 1, 1)), rtol=1e-6)
 
 
@@ -58,7 +61,7 @@ def test_the_whole_of_a_split_counts(images, key):
     zero = np.zeros((5, 3), np.float32)
     for method in (saliency, input_x_gradient, smooth_grad):
         cut, uncut = (method(score, images, zero, key=key).values for score in (split, whole))
-        np.testing.assert_allclose(cut, uncut, atol=1e-6)
+        np.testing.assert_allclose(cut, uncut, atol=1e-6)  # float32 gradients up to 3
 
 
 def test_sensitivities_promise_no_completeness(images, key):

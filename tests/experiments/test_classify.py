@@ -13,6 +13,7 @@ import pytest
 from scipy.io import wavfile
 from sklearn.metrics import accuracy_score, f1_score
 
+from experiments import classification
 from instrument_ig.storage import files
 
 ROOT = Path(__file__).parents[2]
@@ -201,3 +202,11 @@ def test_bad_input_is_refused_in_one_line(sounds, tmp_path):
         assert reason in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
+
+
+def test_a_class_on_any_side_has_a_note_to_show():
+    labels = np.array([0, 0, 1, 2, 2])
+    sides = {"given": np.array(["train", "test", "valid", "train", "valid"])}
+    classes = "horn", "lute", "oboe"
+    material = classification.Material(classes, (), labels, sides, {}, {}, np.zeros((5, 40)))
+    assert classification.example_notes(material, "given") == [1, 2, 3]

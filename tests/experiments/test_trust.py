@@ -1,0 +1,77 @@
+"""The checks of a study on a small network, as rows and curves."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import trust
+from instrument_ig import models
+from instrument_ig.attribution import integrated_gradients
+
+NOTES = ["one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def checked():
+    model = models.MODELS["chen"]((16, 12), 1)
+    variables = model.init(jax.random.key(0))
+    images = np.random.default_rng(0).normal(size=(3, 16, 12)).astype(np.float32)
+    random = {
+        layer: models.split(model, changed)
+        for layer, changed in trust.cascade(model, variables, jax.random.key(1))
+    }
+    baselines = {"zero": np.zeros((16, 12), np.float32), "mean": images.mean(0)}
+    method = partial(integrated_gradients, steps=20)
+    return trust.check(
+        method,
+        models.split(model, variables),
+        random,
+        images,
+        baselines,
+        NOTES,
+        jax.random.key(2),
+    )
+
+
+def values(checked, name, what):
+    return [row["value"] for row in checked.rows if (row["check"], row["of"]) == (name, what)]
+
+
+def test_every_check_has_a_number_for_every_note(checked):
+    kinds = {(row["check"], row["of"]) for row in checked.rows}
+    for kind in kinds:
+        notes = [row["note"] for row in checked.rows if (row["check"], row["of"]) == kind]
+        assert notes == NOTES, kind
+    assert len(checked.rows) == len(NOTES) * len(kinds)
+    assert np.isfinite([row["value"] for row in checked.rows]).all()
+    orders = {what for name, what in kinds if name == "insertion area"}
+    assert orders == {what for name, what in kinds if name == "deletion area"} == {*checked.curves}
+
+
+def test_a_map_is_told_from_its_shuffled_cells(checked):
+    name = "infidelity (unexplained share)"
+    good, bad = values(checked, name, "map"), values(checked, name, trust.SHUFFLED)
+    assert (np.array(good) < np.array(bad)).all()
+
+
+def test_the_cascade_randomises_from_the_output_down():
+    model = models.MODELS["chen"]((16, 12), 1)
+    variables = model.init(jax.random.key(0))
+    same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+    seen = []
+    for layer, changed in trust.cascade(model, variables, jax.random.key(1)):
+        seen.append(layer)
+        for name, params in changed["params"].items():
+            assert same(params, variables["params"][name]) == (name not in seen)
+    assert seen[0] == "dense_1"
+    assert seen[-1] == "conv2d_0"
+    assert {*seen} == {*variables["params"]}
+
+
+def test_the_drawing_holds_the_maps_of_all_models(checked):
+    figure = trust.draw([checked, checked])
+    insertion = figure.axes[0]
+    expected = np.median(checked.curves["map"].insertion, 0)
+    np.testing.assert_allclose(insertion.lines[0].get_ydata(), expected, rtol=1e-6)  # float32
