@@ -86,21 +86,40 @@ def test_a_finished_run_prints_its_table_again(finished):
     assert again.stdout.strip() == table.strip()
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers(finished):
+def stop(command, number, reached):
+    """Start a command, send a signal as soon as a file is there, and return how it ended."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell may have told its background jobs to ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while process.poll() is None and not reached.exists():
+        time.sleep(0.02)
+    process.send_signal(number)
+    return process.communicate()[1], process.returncode
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(finished):
     folder, _ = finished
     command = [sys.executable, str(ROOT / "experiments/run.py"), *SMALL]
-    command += [f"--cache_dir={folder / 'cache'}", f"--output_dir={folder / 'killed'}"]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    trained = folder / "killed/checkpoints/tonnetz/bass"
-    while first.poll() is None and not trained.exists():
-        time.sleep(0.05)
-    first.kill()
-    assert first.wait() == -signal.SIGKILL
-    assert not (folder / "killed/pairwise.csv").exists()
+    command += [f"--cache_dir={folder / 'cache'}", f"--output_dir={folder / 'stopped'}"]
+    trained = folder / "stopped/checkpoints/tonnetz"
+    for number, reached in (
+        (signal.SIGINT, trained / "bass"),
+        (signal.SIGTERM, trained / "flute"),
+    ):
+        told, code = stop(command, number, reached)
+        assert (told, code) == ("run.py: stopped; start it again to go on\n", 1)
+    heatmaps = folder / "stopped/resume/tonnetz-bass-maps.npz"
+    assert stop(command, signal.SIGKILL, heatmaps)[1] == -signal.SIGKILL
+    assert not (folder / "stopped/pairwise.csv").exists()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for table in ("pairwise.csv", "attributions.csv", "scores.csv"):
-        assert (folder / "killed" / table).read_bytes() == (folder / "run" / table).read_bytes()
+        assert (folder / "stopped" / table).read_bytes() == (folder / "run" / table).read_bytes()
 
 
 def test_another_setting_is_refused_in_the_same_folder(finished):
