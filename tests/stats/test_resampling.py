@@ -36,6 +36,23 @@ def test_moments_of_the_weights(rng):
     np.testing.assert_allclose(weights.var(0), (1 - 1 / 3) + (1 - 1 / 5), atol=0.12)
 
 
+def test_drawn_for_sums_few_groups_vary_as_much_as_the_sample_says(rng):
+    """A sum over n groups has variance n s^2; labels with one group are taken for one label."""
+    tables = [
+        notes("bass", [1, 1]),
+        notes("reed", [1, 1, 1]),
+        notes("horn", [1]),
+        notes("oboe", [1]),
+    ]
+    drawn = resample(tables, rng, resamples=20_000, for_sums=True)
+    weights = drawn.of(np.concatenate([table.names for table in tables]))[1:]
+    values = np.array([3.0, 7, 1, 2, 9, 4, 6])
+    variance = sum(len(own) * own.var(ddof=1) for own in (values[:2], values[2:5], values[5:]))
+    # variances of 20,000 draws have a standard error of about 1 %
+    assert (weights @ values).var() == pytest.approx(variance, rel=0.05)
+    np.testing.assert_allclose(weights.mean(0), 1, atol=0.035)  # four standard errors
+
+
 def test_a_note_has_one_weight_in_all_tables(rng):
     table = notes("bass", [2, 2])
     part = SimpleNamespace(

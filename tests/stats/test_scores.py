@@ -88,6 +88,26 @@ def test_interval_of_accuracy_against_the_normal_one(rng):
     assert rows[0].high - rows[0].low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 400), rel=0.1)
 
 
+def test_intervals_of_few_recordings_are_as_wide_as_they_must_be(rng):
+    """Forty classes with two recordings, one right and one wrong: variance 1 / 2 in each class."""
+    classes = tuple(f"class{k}" for k in range(40))
+    truth, right = np.repeat(np.arange(40), 2), np.tile([True, False], 40)
+    names = np.array([f"note{i}" for i in range(80)])
+    given = Predictions(
+        "",
+        "",
+        truth,
+        np.where(right, truth, (truth + 1) % 40),
+        names,
+        np.array(classes)[truth],
+        names,
+    )
+    overall = multiclass_scores(given, classes, rng, resamples=4000)[0]
+    expected = 2 * 1.96 * np.sqrt(40 * 2 * 0.5) / 80
+    # accuracies are multiples of 1 / 40, a twelfth of the width
+    assert overall.high - overall.low == pytest.approx(expected, rel=0.1)
+
+
 def test_single_groups(rng):
     truth, predicted = guesses(rng, size=16)
     groups = np.array([f"{t}-{i % 8 // 4 if t else 0}" for i, t in enumerate(truth)])

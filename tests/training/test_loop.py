@@ -198,3 +198,15 @@ def test_what_cannot_be_learned_from_is_refused(change, options, message, key, r
             examples,
             **(RECIPE | options),
         )
+
+
+def test_a_training_without_a_finite_loss_is_refused(key, rng):
+    examples = make_examples(rng, 4)
+    with pytest.raises(ValueError, match=r"no finite validation loss: is learning_rate=1e\+38"):
+        training.train(
+            CHEN,
+            training.start(CHEN, key, 1),
+            examples,
+            examples,
+            **RECIPE | {"learning_rate": 1e38},
+        )
