@@ -36,13 +36,13 @@ def fit_all(
       epochs: of one training.
       fit_one: called with a task and the `report` of its `fit`.
     """
+    fitted: dict[Task, Any] = {}
+    total = len(tasks) * epochs
     with progress(label) as report:
-
-        def run(done, task):
-            count = lambda epoch, _: report(done * epochs + epoch, len(tasks) * epochs)
-            return fit_one(task, count)
-
-        return {task: run(done, task) for done, task in enumerate(tasks)}
+        for index, task in enumerate(tasks):
+            count = lambda epoch, _, before=index * epochs: report(before + epoch, total)
+            fitted[task] = fit_one(task, count)
+    return fitted
 
 
 def fit(

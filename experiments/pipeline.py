@@ -81,8 +81,8 @@ def carry_out_one(
         ],
         pairs=[
             common | row
-            for notes, found in (*within, between)
-            for row in study.pair_rows(material, notes, found, config)
+            for group in (*within, between)
+            for row in study.pair_rows(material, *group, config, between=group is between)
         ],
         within=[table for group in within for table in study.distances(material, *group)],
         between=study.distances(material, *between),

@@ -47,18 +47,17 @@ def _bar(label):
 @contextlib.contextmanager
 def _log(label):
     start = said = time.monotonic()
-    last = (0, 0)
+    done, first = 0, None
 
-    def report(done: int, total: int) -> None:
-        nonlocal said, last
-        last = (done, total)
-        now = time.monotonic()
-        if done and now - said > LOG_EVERY_S:
+    def report(now_done: int, total: int) -> None:
+        nonlocal said, done, first
+        done, now = now_done, time.monotonic()
+        first = first or (done, now)  # what was done before, such as networks of a stopped run
+        if done > first[0] and now - said > LOG_EVERY_S:
             said = now
-            left = (now - start) / done * (total - done)
+            left = (now - first[1]) / (done - first[0]) * (total - done)
             console.print(f"{label}: {done} of {total}, about {left:.0f} s left")
 
     yield report
-    done, _ = last
     if done:
         console.print(f"{label}: {done} in {time.monotonic() - start:.1f} s")

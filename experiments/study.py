@@ -219,15 +219,19 @@ def split_rows(splits: Arrays, axes: tuple[Axis, Axis]) -> list[dict[str, Any]]:
 
 
 def pair_rows(
-    material: Material, notes: np.ndarray, pairs: Arrays, config: MetricConfig
+    material: Material,
+    notes: np.ndarray,
+    pairs: Arrays,
+    config: MetricConfig,
+    *,
+    between: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per metric and ordered pair of different notes.
 
-    Where the notes are of several instruments, pairs of one are left out: they are among all pairs
-    of that instrument.
+    `between` leaves out the pairs of one instrument: they are among all pairs of that instrument.
     """
     names, labels = material.column("name")[notes], material.column("label")[notes]
-    chosen = labels[:, None] != labels if len({*labels}) > 1 else ~np.eye(len(notes), dtype=bool)
+    chosen = labels[:, None] != labels if between else ~np.eye(len(notes), dtype=bool)
     for metric in metrics.METRICS:
         for i, j in np.argwhere(chosen) if metric in pairs else ():
             yield {

@@ -2,7 +2,9 @@
 
 As jaxlib 0.10 comes, XLA:CPU hands every convolution of a gradient to its own YNNPACK call, and
 most of these use one core. Given whole chains of convolution, bias and rectifier YNNPACK uses all
-cores, and so does Eigen, which gets the convolutions that stand alone.
+cores, and so does Eigen, which gets the convolutions that stand alone. Training has sums over whole
+batches besides, which XLA would rewrite to trees of windows if YNNPACK did not get them, and no
+chains that are worth it.
 """
 
 from functools import lru_cache

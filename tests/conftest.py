@@ -4,7 +4,9 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile more than they compute: most of their time would be the optimisations left out here.
+# Tests compile more than they compute: without LLVM's optimisations and the slow compiler of fused
+# loops (XLA falls back on its older one) they take a half of the time. A jaxlib that does not know
+# one of these flags says so and ends.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )

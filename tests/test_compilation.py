@@ -12,8 +12,10 @@ def asked_anew():
     compiler_options.cache_clear()
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPUs")
 @pytest.mark.parametrize("fused", [CHAINS, SUMS])
 def test_options_are_known_to_this_jaxlib(fused):
+    """Another jaxlib may rename them: everything works without, half as fast on a CPU."""
     options = compiler_options(fused)
     assert set(options) == {compilation.YNNPACK}
     assert jax.jit(lambda x: 2 * x, compiler_options=options)(3.0) == 6

@@ -122,9 +122,11 @@ def measure_equal_steps() -> Iterator[dict]:
         best = _best_batch_size(subject)
         for batch, count in batches.items():
             subject.ours(batch, steps=4)()  # compiles
-            options = {"internal_batch_size": max(best, batch), "n_steps": STEPS}
-            row = _compare(subject, batch, count, tuned=True, **options)
-            yield {"spectrogram": spectrogram} | row | {"internal_batch_size": best}
+            size = max(best, batch)  # Captum warns and takes the batch where that is larger
+            row = _compare(
+                subject, batch, count, tuned=True, internal_batch_size=size, n_steps=STEPS
+            )
+            yield {"spectrogram": spectrogram} | row | {"internal_batch_size": size}
 
 
 def measure_defaults() -> Iterator[dict]:
@@ -284,7 +286,7 @@ def _compare(subject, batch, repeats, **options):
     """Time both sides in turns; without repeats, once.
 
     Where effects nearly cancel, float32 rounding that turns rectifiers is not small: of 64 log-mel
-    maps one is .006 apart. Such maps must agree in double precision, and be few.
+    maps one is .007 apart. Such maps must agree in double precision, and be few.
     """
     ours, captum, found = subject.ours(batch), subject.captum(batch, **options), {}
     calls = {
@@ -293,7 +295,7 @@ def _compare(subject, batch, repeats, **options):
     }
     seconds = time_calls(calls, repeats)
     away = np.array(_distances(np.asarray(found["ours"]), found["captum"]))
-    apart = np.flatnonzero(away >= AGREEMENT)
+    apart = np.flatnonzero(~(away < AGREEMENT))
     assert len(apart) <= batch * FEW, away
     if len(apart):
         with jax.enable_x64(True):
@@ -301,7 +303,7 @@ def _compare(subject, batch, repeats, **options):
             maps = double.ours(len(apart))().values
             assert maps.dtype == np.float64
             wide = _distances(np.asarray(maps), double.captum(len(apart), **options)()[0])
-        assert max(wide) < AGREEMENT, wide
+        assert (np.array(wide) < AGREEMENT).all(), wide
     mine, other = seconds["ours"].median_s, seconds["captum"].median_s
     return {
         "batch": batch,

@@ -45,8 +45,8 @@ def grad_cam(
     Raises:
         ValueError: `score` is no `Split`, or its tap is no stack of maps [t, f, C].
 
-    Numerics: all zero where nothing speaks for the score; interpolation repeats the outermost
-        cells.
+    Numerics: with `relu` all zero where nothing speaks for the score; interpolation repeats the
+        outermost cells.
     Cost: one forward and one backward pass behind the tap per image.
     References: Selvaraju et al., Grad-CAM: visual explanations from deep networks via
         gradient-based localization, 2017, eq. 1 and 2.

@@ -74,7 +74,7 @@ def pairwise_js(
 
 
 class SplitJS(NamedTuple):
-    """Where two distributions differ: non-negative parts that add up to their divergence."""
+    """Where two distributions differ: parts that add up to their divergence."""
 
     cells: Float[Array, "T F"]  # nats
     frames: Float[Array, " T"]

@@ -6,7 +6,7 @@ stage, so the affine first layer, a tap and the whole network are one idea: a pl
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,11 +16,16 @@ from jaxtyping import Array, Float
 
 from instrument_ig.types import Layer, Model, Prediction
 
+# Of batch normalisation. Keras's momentum of 0.99 is for hundreds of steps per epoch: with 25,
+# validation would judge by the statistics of the untrained network for ten epochs, and early
+# stopping would end there. Epsilon is Keras's.
+MOMENTUM, EPSILON = 0.9, 1e-3
+
 
 class Stage(NamedTuple):
     """One step of a network."""
 
-    run: Callable[..., Array]  # x, train, mask -> x; may own linen layers
+    run: Callable[..., Any]  # x, train, mask -> x, mostly maps; may own linen layers
     name: str  # what it does; that of its linen layer, if it owns one
     tap: str | None = None  # the name of its output, where that is a feature map
 
@@ -150,18 +155,11 @@ class Normalised(NamedTuple):
 
 
 class BatchNorm(nn.Module):
-    """Linen's `BatchNorm`, by the batch in training and by running statistics otherwise.
+    """Batch normalisation with the parameters and statistics of linen's, and a mask of examples.
 
-    Linen counts its mask cell by cell, which takes a quarter of a training step on a CPU; here it
-    is one of examples.
-
-    Epsilon is Keras's. Its momentum of 0.99 is for hundreds of steps per epoch: with 25, validation
-    would judge by the statistics of the untrained network for ten epochs, and early stopping would
-    end there.
+    By the batch in training, by running statistics otherwise. Linen's own mask is one of cells: it
+    is counted in arrays as large as the maps, a quarter of a training step on a CPU.
     """
-
-    momentum: float = 0.9
-    epsilon: float = 1e-3
 
     @nn.compact
     def __call__(self, x, train, mask=None):
@@ -176,10 +174,10 @@ class BatchNorm(nn.Module):
             running = mean, var
             mean, var = _moments(x, jnp.ones(len(x)) if mask is None else mask)
             running_mean.value, running_var.value = (
-                self.momentum * old + (1 - self.momentum) * new
+                MOMENTUM * old + (1 - MOMENTUM) * new
                 for old, new in zip(running, (mean, var), strict=True)
             )
-        gain = lax.rsqrt(var + self.epsilon) * scale
+        gain = lax.rsqrt(var + EPSILON) * scale
         return Normalised(x, *(values[None, None, None] for values in (mean, gain, bias)))
 
 
@@ -187,7 +185,8 @@ def _moments(maps, mask):
     """Return mean and variance of each channel over the examples in `mask`."""
     there = mask.astype(maps.dtype)
     weights = there / (there.sum() * maps.shape[1] * maps.shape[2])
-    mean, square = (weights @ x.sum((1, 2)) for x in (maps, maps * maps))
+    # Not a matrix product: accelerators round those.
+    mean, square = ((weights[:, None] * x.sum((1, 2))).sum(0) for x in (maps, maps * maps))
     return mean, jnp.maximum(square - mean * mean, 0)
 
 

@@ -54,7 +54,7 @@ def split(
     Raises:
         ValueError: there is no such class, output or (once called) tap; the message lists the taps.
 
-    Numerics: where the model is cut changes no bit.
+    Numerics: wherever the model is cut, the score changes only by rounding.
     Cost: that of `score`, in two parts.
     """
     index = _checked_index(model, class_index)

@@ -6,7 +6,6 @@ Orbax writes whole checkpoints or none but reads damaged ones without a word; th
 import hashlib
 import logging
 import shutil
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 KEPT = 2  # the newest, and one to fall back to
-ONE_AT_A_TIME = threading.Lock()  # two saves of one process wait for each other's signals for ever
 
 
 class Checkpoint(NamedTuple):
@@ -39,7 +37,7 @@ def save(
       metadata: what JSON can hold.
     """
     record = {"sha256": digest(tree), "metadata": dict(metadata or {})}
-    with ONE_AT_A_TIME, _open(folder) as checkpointer:
+    with _open(folder) as checkpointer:
         checkpointer.save(step, tree, custom_metadata=record, force=True, overwrite=True)
 
 
@@ -54,7 +52,7 @@ def restore(folder: Path, like: Any = None) -> Checkpoint | None:
     """
     if not folder.is_dir():
         return None
-    with ONE_AT_A_TIME, _open(folder) as checkpointer:
+    with _open(folder) as checkpointer:
         for found in reversed(checkpointer.checkpoints):
             try:
                 record = checkpointer.metadata(found).custom_metadata

@@ -41,6 +41,15 @@ def values(checked, name, what):
 
 def test_every_check_has_a_number_for_every_note(checked):
     kinds = {(row["check"], row["of"]) for row in checked.rows}
+    assert {name for name, _ in kinds} == {
+        "relative residual",
+        "dependence on the baseline",
+        "max-sensitivity",
+        "infidelity (unexplained share)",
+        "insertion area",
+        "deletion area",
+        "rank correlation after randomising",
+    }
     for kind in kinds:
         notes = [row["note"] for row in checked.rows if (row["check"], row["of"]) == kind]
         assert notes == NOTES, kind

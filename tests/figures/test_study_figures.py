@@ -124,7 +124,7 @@ def test_check_curves_are_medians_over_maps(rng):
     deletion = {name: rng.random((7, 5)) for name in ("map", "random")}
     cascade = {"dense_1": rng.random(7), "dense_0": rng.random(7)}
     figure = checks.check_curves(fraction, insertion, deletion, cascade)
-    for panel, curves in zip(figure.axes, (insertion, deletion), strict=False):
+    for panel, curves in zip(figure.axes[:2], (insertion, deletion), strict=True):
         for line, (name, values) in zip(panel.lines, curves.items(), strict=True):
             assert line.get_label() == name
             np.testing.assert_allclose(line.get_ydata(), np.median(values, 0))

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -168,17 +167,3 @@ def test_killed_trainings_end_as_undisturbed_ones(tmp_path, rng):
 
 if __name__ == "__main__":  # the process that is killed
     train_with_checkpoints(Path(sys.argv[1]), lambda: os.write(1, b"saved\n"))
-
-
-def test_threads_save_side_by_side(tmp_path):
-    def save_and_read(number):
-        tree = {"a": np.full(1000, number, np.float32)}
-        for step in range(3):
-            checkpoints.save(tmp_path / str(number), tree, step=step)
-        return checkpoints.restore(tmp_path / str(number))
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(save_and_read, range(4)))
-    for number, one in enumerate(found):
-        assert one.step == 2
-        np.testing.assert_array_equal(one.tree["a"], np.full(1000, number))
