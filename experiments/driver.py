@@ -1,6 +1,7 @@
 """How a driver starts and stops, and where its results go."""
 
 import ctypes
+import os
 import platform
 import signal
 import sys
@@ -18,14 +19,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 def launch(main: Callable[[Sequence[str]], None]) -> None:
     """Parse the flags and run `main`; Ctrl-C and SIGTERM end it with one line."""
-    stopped = f"{Path(sys.argv[0]).name}: stopped; start it again to go on"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(stopped))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.set_verbosity(logging.WARNING)
     _keep_freed_memory()
     try:
         app.run(main)
     except KeyboardInterrupt:
-        sys.exit(stopped)
+        name = Path(sys.argv[0]).name
+        print(f"{name}: stopped; start it again to go on", file=sys.stderr, flush=True)
+        os._exit(1)  # Orbax, if it was saving, would wait for its own threads for five minutes
 
 
 def _keep_freed_memory() -> None:

@@ -1,36 +1,50 @@
 """How programs full of convolutions are best compiled.
 
-As jaxlib 0.10 comes, XLA:CPU hands every convolution of a gradient to its own YNNPACK call, and
-most of these use one core. Given whole chains of convolution, bias and rectifier YNNPACK uses all
-cores, and so does Eigen, which gets the convolutions that stand alone. Training has sums over whole
-batches besides, which XLA would rewrite to trees of windows if YNNPACK did not get them, and no
-chains that are worth it.
+As jaxlib 0.10 comes, XLA:CPU hands every convolution to its own YNNPACK call, and most of these use
+one core. Here oneDNN gets those of `models.correlation` and Eigen the others; both use all cores.
+Sums over whole batches stay with YNNPACK: XLA would rewrite them to trees of windows, which cost
+more than the convolutions gain.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
 
 import jax
 
+from instrument_ig import onednn
+
 YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
-PRODUCTS = ("DOT", "INDIVIDUAL_DOT")
-CHAINS = (*PRODUCTS, "ELTWISE")  # for gradients by the input
-SUMS = (*PRODUCTS, "REDUCE")  # for training: gradients by biases, statistics of batches
+FUSED = ("DOT", "INDIVIDUAL_DOT", "REDUCE")  # what YNNPACK gets
+
+
+def fast_jit(function: Callable, **options: Any) -> Callable:
+    """Return `jax.jit` of an outermost function, by what is fastest on the default backend.
+
+    Args:
+      function: what is compiled.
+      **options: those of `jax.jit`.
+
+    Cost: starts the backend and compiles two trivial programs, once.
+    """
+
+    @wraps(function)
+    def traced(*args, **kwargs):
+        with onednn.allowed():
+            return function(*args, **kwargs)
+
+    return jax.jit(traced, compiler_options=compiler_options(), **options)
 
 
 @lru_cache
-def compiler_options(fused: tuple[str, ...]) -> dict[str, str]:
+def compiler_options() -> dict[str, str]:
     """Return the `compiler_options` of outermost `jax.jit`s for the default backend.
 
     They are none on accelerators, and where this jaxlib does not know them.
-
-    Args:
-      fused: what YNNPACK gets, `CHAINS` or `SUMS`.
-
-    Cost: starts the backend and compiles a trivial program, once.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in fused)}
+    options = {YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in FUSED)}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:

@@ -1,30 +1,77 @@
+import warnings
+
 import jax
+import jax.numpy as jnp
+import jaxlib
 import pytest
 
-from instrument_ig import compilation
-from instrument_ig.compilation import CHAINS, SUMS, compiler_options
+from instrument_ig import compilation, onednn
+from instrument_ig.compilation import compiler_options, fast_jit
+from instrument_ig.models.correlation import correlate
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    compiler_options.cache_clear()
+    for asked in (compiler_options, onednn.is_there):
+        asked.cache_clear()
     yield
-    compiler_options.cache_clear()
+    for asked in (compiler_options, onednn.is_there):
+        asked.cache_clear()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPUs")
-@pytest.mark.parametrize("fused", [CHAINS, SUMS])
-def test_options_are_known_to_this_jaxlib(fused):
+def test_options_are_known_to_this_jaxlib():
     """Another jaxlib may rename them: everything works without, half as fast on a CPU."""
-    options = compiler_options(fused)
+    options = compiler_options()
     assert set(options) == {compilation.YNNPACK}
     assert jax.jit(lambda x: 2 * x, compiler_options=options)(3.0) == 6
 
 
-def test_options_that_a_jaxlib_does_not_know_are_left_out():
-    assert compiler_options(("NO_SUCH_KIND",)) == {}
+def test_options_that_a_jaxlib_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(compilation, "FUSED", ("NO_SUCH_KIND",))
+    assert compiler_options() == {}
 
 
-def test_accelerators_get_no_options(monkeypatch):
+def test_accelerators_get_no_options_and_no_onednn(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options(CHAINS) == {}
+    assert compiler_options() == {}
+    assert not onednn.is_there()
+
+
+def no_such_call(*arrays):
+    return jax.ffi.ffi_call("no_such_call", arrays[0])(*arrays)
+
+
+@pytest.mark.parametrize(("name", "value"), [("RELEASES", ()), ("correlate", no_such_call)])
+def test_onednn_is_not_there_in_other_releases_or_where_it_cannot_be_called(
+    name, value, monkeypatch
+):
+    monkeypatch.setattr(onednn, name, value)
+    assert not onednn.is_there()
+    with onednn.allowed():
+        assert not onednn.is_allowed()
+
+
+def program(jit):
+    maps, kernels = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5))
+    return jit(lambda maps, kernels: correlate(maps, kernels)).lower(maps, kernels)
+
+
+def test_only_fast_programs_call_onednn():
+    assert (onednn.CALL in program(fast_jit).as_text()) == onednn.is_there()
+    assert onednn.CALL not in program(jax.jit).as_text()
+
+
+@pytest.mark.skipif(jaxlib.__version__ not in onednn.RELEASES, reason="of another release")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="oneDNN is for CPUs")
+def test_a_program_that_cannot_be_kept_is_not_complained_of(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            assert onednn.is_there()
+            program(fast_jit).compile()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert not complaints

@@ -14,6 +14,7 @@ LEVELS = {
     "types": 0,
     "config": 0,
     "compilation": 0,
+    "onednn": 0,
     "models": 1,
     "attribution": 1,
     "metrics": 1,
@@ -27,7 +28,12 @@ LEVELS = {
     "experiments": 5,
 }
 # Rooms of one level that may import each other: storage is the lowest of the outside world.
-WITHIN_A_LEVEL = {("audio", "storage"), ("spectrograms", "storage"), ("spectrograms", "audio")}
+WITHIN_A_LEVEL = {
+    ("compilation", "onednn"),
+    ("audio", "storage"),
+    ("spectrograms", "storage"),
+    ("spectrograms", "audio"),
+}
 
 DOORS = {
     # experiments: the references of the benchmark

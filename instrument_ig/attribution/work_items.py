@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from instrument_ig.attribution.programs import Parts, is_traced, result_shape
-from instrument_ig.compilation import CHAINS, compiler_options
+from instrument_ig.compilation import fast_jit
 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
@@ -188,8 +188,7 @@ def _advance():
     def advance(function, static, arrays, data, items, sums):
         return _step(function, Parts(static, arrays).whole(), data, items, sums)
 
-    options = compiler_options(CHAINS)
-    return jax.jit(advance, static_argnums=(0, 1), donate_argnums=5, compiler_options=options)
+    return fast_jit(advance, static_argnums=(0, 1), donate_argnums=5)
 
 
 def _scan(function, score, data, items, sums, chunk):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from instrument_ig.models.correlation import correlate
 from instrument_ig.types import Layer, Model, Prediction
 
 # Of batch normalisation. Keras's momentum of 0.99 is for hundreds of steps per epoch: with 25,
@@ -211,48 +212,6 @@ def dense(features: int, name: str) -> Stage:
     """Multiply by a matrix and add a bias."""
     kernel_init = nn.initializers.glorot_uniform()
     return Stage(lambda x, *_: nn.Dense(features, name=name, kernel_init=kernel_init)(x), name)
-
-
-@jax.custom_vjp
-def correlate(
-    maps: Float[Array, "B T F C"], kernels: Float[Array, "h w C D"]
-) -> Float[Array, "B T F D"]:
-    """Correlate maps with kernels of odd height and width, keeping the size.
-
-    Both derivatives are written as correlations of this very form. JAX's own have other dimension
-    orders, which XLA:CPU rearranges for its fast kernels at the top level of a program only:
-    within `scan` or `while_loop` they fall back to plain loops, ten times slower and more.
-
-    Numerics: as `lax.conv_general_dilated`, derivatives included.
-    Cost: 2 h w T F C D FLOP per example, and as many for each of the two derivatives. Reverse
-    mode only, to any order.
-
-    References: https://github.com/jax-ml/jax/issues/12868.
-    """
-    return _slide(maps, kernels, [(size // 2, size // 2) for size in kernels.shape[:2]])
-
-
-def _slide(maps, kernels, padding):
-    return lax.conv_general_dilated(
-        maps, kernels, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def _correlate_forward(maps, kernels):
-    return correlate(maps, kernels), (maps, kernels)
-
-
-def _correlate_backward(saved, change):
-    maps, kernels = saved
-    to_maps = correlate(change, kernels[::-1, ::-1].swapaxes(2, 3))
-    # Channels in the place of examples and examples in the place of channels: slide the change,
-    # as one large kernel, over the maps.
-    padding = [(size // 2, size // 2) for size in kernels.shape[:2]]
-    to_kernels = _slide(maps.transpose(3, 1, 2, 0), change.transpose(1, 2, 0, 3), padding)
-    return to_maps, to_kernels.transpose(1, 2, 0, 3)
-
-
-correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
 @jax.custom_jvp

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from instrument_ig.compilation import SUMS, compiler_options
+from instrument_ig.compilation import fast_jit
 from instrument_ig.training import objective
 from instrument_ig.training.objective import Examples
 from instrument_ig.types import Model
@@ -130,11 +130,10 @@ def compiled_epoch() -> Callable[..., TrainState]:
 
     It is made at its first use, because only then the backend is known.
     """
-    return jax.jit(
+    return fast_jit(
         run_epoch,
         static_argnames=("model", "batch_size", "learning_rate"),
         donate_argnames="state",
-        compiler_options=compiler_options(SUMS),
     )
 
 

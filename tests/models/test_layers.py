@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
-from instrument_ig.models.layers import Network, batch_norm_pooling, correlate, max_pool
+from instrument_ig.models.layers import Network, batch_norm_pooling, max_pool
 
 
 def pool_by_hand(maps, change):
@@ -58,48 +57,6 @@ def test_second_derivative_of_the_pool(rng):
     _, winners = pool_by_hand(np.asarray(maps), np.ones((1, 2, 1, 1), np.float32))
     hessian = jax.hessian(lambda maps: (max_pool(maps) ** 2).sum())(maps).reshape(12, 12)
     np.testing.assert_array_equal(hessian, np.diag(2 * winners.ravel()))
-
-
-@pytest.mark.parametrize("kernel_shape", [(3, 3, 4, 6), (3, 5, 1, 2), (1, 1, 3, 3)])
-def test_correlation_and_its_derivatives_are_those_of_jax(kernel_shape, rng):
-    maps = jnp.asarray(rng.normal(size=(3, 9, 7, kernel_shape[2])), jnp.float32)
-    kernels = jnp.asarray(rng.normal(size=kernel_shape), jnp.float32)
-
-    def reference(maps, kernels):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(maps, kernels, (1, 1), "SAME", dimension_numbers=numbers)
-
-    ours, pull_back = jax.vjp(correlate, maps, kernels)
-    theirs, reference_pull_back = jax.vjp(reference, maps, kernels)
-    change = jnp.asarray(rng.normal(size=ours.shape), jnp.float32)
-    # Sums of up to 189 products of order 1, in another order.
-    near = {"rtol": 1e-4, "atol": 1e-4}
-    np.testing.assert_allclose(ours, theirs, **near)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, **near),
-        pull_back(change),
-        reference_pull_back(change),
-    )
-    curvature = lambda apply: jax.grad(
-        lambda k: (jax.grad(lambda m: (apply(m, k) ** 2).sum())(maps) ** 2).sum()
-    )
-    ours, theirs = curvature(correlate)(kernels), curvature(reference)(kernels)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(jnp.abs(theirs).max()))
-
-
-def test_derivatives_of_a_correlation_have_the_dimension_order_that_is_fast_in_loops():
-    def in_a_loop(maps, kernels):
-        step = lambda total, one: (total + (correlate(one, kernels) ** 2).sum(), None)
-        return lax.scan(step, jnp.zeros(()), maps)[0]
-
-    shapes = (
-        jax.ShapeDtypeStruct((2, 1, 8, 8, 3), jnp.float32),
-        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
-    )
-    program = jax.jit(jax.grad(in_a_loop, (0, 1))).lower(*shapes).as_text("hlo")
-    convolutions = [line for line in program.splitlines() if " convolution(" in line]
-    assert len(convolutions) == 3
-    assert all("dim_labels=b01f_01io->b01f" in line for line in convolutions)
 
 
 @pytest.mark.permissive  # linen's mask is broadcast
