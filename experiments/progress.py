@@ -47,15 +47,14 @@ def _bar(label):
 @contextlib.contextmanager
 def _log(label):
     start = said = time.monotonic()
-    done, first = 0, None
+    done = done_then = 0
 
     def report(now_done: int, total: int) -> None:
-        nonlocal said, done, first
+        nonlocal said, done, done_then
         done, now = now_done, time.monotonic()
-        first = first or (done, now)  # what was done before, such as networks of a stopped run
-        if done > first[0] and now - said > LOG_EVERY_S:
-            said = now
-            left = (now - first[1]) / (done - first[0]) * (total - done)
+        if done > done_then and now - said > LOG_EVERY_S:
+            left = (now - said) / (done - done_then) * (total - done)  # at the pace since the last
+            said, done_then = now, done
             console.print(f"{label}: {done} of {total}, about {left:.0f} s left")
 
     yield report
