@@ -59,7 +59,7 @@ command=${1:-help}
 case "$command" in
   run | classify | predict) program=("$root/experiments/$command.py") ;;
   bench) program=("$root/experiments/benchmark.py") ;;
-  test) cd "$root" && program=(-m pytest -n 2 --dist loadfile) ;;
+  test) cd "$root" && program=(-m pytest -n 2 --dist loadfile --no-loadscope-reorder) ;;
   python) program=() ;;
   help | -h | --help) usage; exit ;;
   *) echo "launch.sh: unknown command '$command'" >&2; usage >&2; exit 2 ;;
