@@ -27,6 +27,7 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         name = Path(sys.argv[0]).name
         print(f"{name}: stopped; start it again to go on", file=sys.stderr, flush=True)
+        sys.stdout.flush()
         os._exit(1)  # Orbax, if it was saving, would wait for its own threads for five minutes
 
 

@@ -1,3 +1,4 @@
+import platform
 import warnings
 
 import jax
@@ -57,13 +58,20 @@ def program(jit):
     return jit(lambda maps, kernels: correlate(maps, kernels)).lower(maps, kernels)
 
 
+carries_onednn = pytest.mark.skipif(
+    (jaxlib.__version__ not in onednn.RELEASES)
+    or (jax.default_backend(), platform.machine()) != ("cpu", "x86_64"),
+    reason="oneDNN is called in known releases on x86 CPUs",
+)
+
+
+@carries_onednn
 def test_only_fast_programs_call_onednn():
-    assert (onednn.CALL in program(fast_jit).as_text()) == onednn.is_there()
+    assert onednn.CALL in program(fast_jit).as_text()
     assert onednn.CALL not in program(jax.jit).as_text()
 
 
-@pytest.mark.skipif(jaxlib.__version__ not in onednn.RELEASES, reason="of another release")
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="oneDNN is for CPUs")
+@carries_onednn
 def test_a_program_that_cannot_be_kept_is_not_complained_of(tmp_path):
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))

@@ -103,7 +103,7 @@ def test_nearly_equal_maps_keep_their_digits(rng, change, digits):
     # u, half of the change, enters as 1 + u, rounded to 6e-8: 1e-5 of u at 1 %, 1e-4 at .1 %; the
     # term is of the order of u^2, so that the rounding counts once more over u, less by averaging
     np.testing.assert_allclose(js_divergence(p, q), expected, rtol=digits)
-    assert expected < change**2
+    assert expected < change**2 / 5  # of the order of change^2 / 8
 
 
 @pytest.mark.parametrize("change", [1e-4, 1e-5, 1e-6, 1e-7])
