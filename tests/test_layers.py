@@ -13,6 +13,7 @@ MODULES = sorted([*ROOT.glob("instrument_ig/**/*.py"), *ROOT.glob("experiments/*
 LEVELS = {
     "types": 0,
     "config": 0,
+    "machine": 0,
     "compilation": 0,
     "onednn": 0,
     "models": 1,
