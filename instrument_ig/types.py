@@ -92,6 +92,10 @@ class Split(NamedTuple):
     prefix: Callable[..., Any]
     rest: Callable[..., Float[Array, ""]]
 
+    def __call__(self, image):
+        """Return the score of an image."""
+        return self.rest(self.prefix(image))
+
 
 class Attribution(NamedTuple):
     """Heatmaps and how far to trust them, one row per input."""

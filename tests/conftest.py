@@ -38,3 +38,15 @@ def key():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def batches_of(monkeypatch):
+    """Return a function that sets how many examples are evaluated together."""
+    from instrument_ig.machine import devices
+
+    def set_size(size):
+        monkeypatch.setattr(devices, "CPU_BATCH", size)
+        monkeypatch.setattr(devices, "CPU_TEMPORARY", 0)
+
+    return set_size

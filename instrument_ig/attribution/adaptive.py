@@ -6,25 +6,32 @@ The next points go into the gaps with the largest such errors. Networks of ReLU 
 piecewise linear along a path: most maps need few points, and those that need many need them at the
 few bends that matter.
 
+Scores carry noise, by rounding at least. A gap's share of it is the same after the gap is cut,
+while an error of the rule becomes half or less; so noise is told from errors, and not chased.
+
 Checked against a 4096-point reference in tests/attribution/test_tolerance.py.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from instrument_ig.attribution.paths import Paths
+from instrument_ig.attribution.paths import Path
 from instrument_ig.attribution.quadrature import midpoint
-from instrument_ig.attribution.work_items import WorkItems, weighted_sums
+from instrument_ig.machine import Evaluations, Execution, Traced
 
 FIRST = 8  # points of the first round, those of the midpoint rule
 GROWTH = 8  # each further round adds one point for every so many there are
-KEPT = 47  # gradients of a path that are kept apart until their weights are final
-SLOTS = KEPT + 1  # the last one sums all further gradients
+# Of the residual of a gap that is cut: above it noise must be the larger part, for a bend leaves
+# half of it (the worst gaps have their bend near an end), and curvature a quarter.
+NOISE_LEFT = 0.75
+NOISE_CUTS = 6.0  # gaps that must have been cut before noise is believed
+MEMORY_OF_CUTS = 0.7  # what earlier rounds count for, each
+STALLED = 0.03  # change of a sum, in one round, that says that further points change nothing
 
 
 class Integrals(NamedTuple):
@@ -41,8 +48,7 @@ class Points(NamedTuple):
     position: Float[np.ndarray, "rows n"]
     score: Float[np.ndarray, "rows n"]
     slope: Float[np.ndarray, "rows n"]  # of the score along the path
-    number: Float[np.ndarray, "rows n"]  # 0, 1, ... as they were evaluated
-    counted: Float[np.ndarray, "rows n"]  # the cell's length when the point was evaluated
+    number: Float[np.ndarray, "rows n"]  # among all evaluations
 
     def of(self, chosen):
         """Return the points of some paths."""
@@ -50,72 +56,105 @@ class Points(NamedTuple):
 
 
 def integrate(
-    gradient: Callable[..., Any],
-    score: Any,
-    paths: Paths,
+    score: Traced,
+    paths: Path,
     ends: Float[np.ndarray, "rows 2"],
     allowed: Float[np.ndarray, " rows"],
     max_steps: int,
-    report: Callable[[int], None],
-    **options: Any,
+    execution: Execution,
+    done: Callable[[int], None],
 ) -> Integrals:
     """Integrate the gradient along each path, with as few points as its tolerance allows.
 
     A point stands for the part of the path that is nearer to it than to its neighbours. A path is
     done when the sum of its gaps' residuals, which is that of the map, and the root of the sum of
     their squares are both at most `allowed`: the sum alone can be small by luck, where errors
-    happen to cancel; the root is its likely size if they did not.
-
-    Gradients are kept until their weights are final, so that every point is evaluated once, but
-    only the first KEPT of each path: memory does not grow with the points. Later gradients are
-    summed at once, and evaluated again with what is missing if their weight has changed.
+    happen to cancel; the root is its likely size if they did not. Where what is left in the gaps
+    is noise of the scores, the sum decides alone, for noise cancels in it but for the ends'.
 
     Args:
-        gradient: the work items' function; its records are (score, slope).
-        score: handed to it.
+        score: of one point.
         paths: one row for each of `ends`.
         ends: scores at their starts and ends.
         allowed: absolute residual of each path.
         max_steps: most gradients per path.
-        report: called with the number of paths done, after each round.
-        options: of `weighted_sums`.
+        execution: memory and devices; gradients are kept until their weights are final, and those
+            that do not fit are evaluated again.
+        done: called with the number of paths done, after each round.
     """
-    n = len(ends)
-    active, sums, again = np.arange(n), None, []
-    steps, settled, weights = np.zeros(n, int), np.zeros(n, bool), np.ones((n, SLOTS), ends.dtype)
-    points = Points(*np.zeros((5, n, 0), ends.dtype))
-    first = midpoint(min(FIRST, max_steps)).nodes.astype(ends.dtype)
-    fresh = np.tile(first, (n, 1))
+    n, precise = len(ends), paths.delta.dtype
+    gradients = Evaluations(
+        lambda path, alpha: _gradient_score_and_slope(score, path, alpha),
+        paths,
+        execution,
+        precision=execution.precision,
+    )
+    active, weights = np.arange(n), np.zeros(0)
+    steps, settled = np.zeros(n, int), np.zeros(n, bool)
+    points = Points(*np.zeros((4, n, 0)))
+    fresh, before = np.tile(midpoint(min(FIRST, max_steps)).nodes, (n, 1)), None
+    cuts, totals = np.zeros((n, 3)), np.zeros(n)
     while len(active):
-        points, new = _insert(points, fresh)
-        once = np.where(points.number < KEPT, 1, points.counted)
-        items = _items(active, points, new, once)
-        sums, records = weighted_sums(
-            gradient, score, paths, items, sums=sums, slots=n * SLOTS, **options
-        )
+        points, new = _insert(points, fresh.astype(precise), len(weights))
+        row = np.broadcast_to(active[:, None], new.shape)[new]
+        records = gradients.add(row, points.position[new])
         points.score[new], points.slope[new] = records
+        weights = np.append(weights, np.zeros(len(row)))
         steps[active] += fresh.shape[1]
 
         gaps = gap_residuals(points, ends[active])
-        error = np.maximum(np.abs(gaps.sum(1)), np.sqrt(np.square(gaps).sum(1)))
-        settled[active] = error <= allowed[active]
-        missing = cell_weights(points.position) - points.counted
-        stale = (points.number >= KEPT) & (missing != 0)
+        total, root = gaps.sum(1), np.sqrt(np.square(gaps).sum(1))
+        cuts[active] = cuts[active] * MEMORY_OF_CUTS + _what_cutting_left(before, gaps, new)
+        is_noise = (cuts[active, 2] >= NOISE_CUTS) & (
+            cuts[active, 0] > NOISE_LEFT * cuts[active, 1]
+        )
+        within = np.abs(total) <= allowed[active]
+        settled[active] = within & ((root <= allowed[active]) | is_noise)
+        # What is left of the sum is noise of the scores at the ends, which no point can mend.
+        stalled = is_noise & (np.abs(total - totals[active]) <= STALLED * np.abs(total))
+        totals[active] = total
         wanted = max(1, points.position.shape[1] // GROWTH)
-        # A new point may make both its neighbours stale.
-        spent = steps[active] + stale.sum(1) + 3 * wanted > max_steps
-        stop = settled[active] | spent | ~np.isfinite(error)
-        again.append(_items(active, points, stale & stop[:, None], missing))
-        steps[active] += stop * stale.sum(1)
-        _keep_weights(weights, active[stop], points.of(stop))
+        again = _evaluated_again(gradients.kept(), points.number)
+        twice = 2 if gradients.room() < len(active) * wanted else 1
+        spent = steps[active] + again + twice * wanted > max_steps
+        stop = settled[active] | stalled | spent | ~np.isfinite(total)
+        steps[active] += stop * again
+        finished = points.of(stop)
+        weights[finished.number.astype(int)] = cell_weights(finished.position)
 
         active, points = active[~stop], points.of(~stop)
-        fresh = _in_worst_gaps(points, gaps[~stop], wanted)
-        report(n - len(active))
-    again = jax.tree.map(lambda *parts: np.concatenate(parts), *again)
-    if len(again.row):
-        sums, _ = weighted_sums(gradient, score, paths, again, sums=sums, **options)
-    return Integrals(_combine(sums, weights), steps, settled)
+        fresh, before = _in_worst_gaps(points, gaps[~stop], wanted)
+        done(n - len(active))
+    return Integrals(gradients.weighted_sums(weights), steps, settled)
+
+
+def _gradient_score_and_slope(score, path, alpha):
+    value, gradient = jax.value_and_grad(score)(path.at(alpha))
+    return gradient, (value, jnp.vdot(gradient.astype(path.delta.dtype), path.delta))
+
+
+def _evaluated_again(kept, number):
+    """Return how many of each path's points were not kept."""
+    return (~kept[number.astype(int)]).sum(1)
+
+
+def _what_cutting_left(before, gaps, new):
+    """Compare the gaps that were cut with what became of them.
+
+    Args:
+        before: residuals of the gaps that were cut, in order; None: the path as a whole was.
+        gaps: residuals of all gaps now.
+        new: which points are new; each cut a gap in two.
+
+    Returns:
+        [rows, 3]: sums of before * after, of before squared, and how many there are. The first over
+        the second is the share that was left.
+    """
+    if before is None:
+        return 0.0
+    after = (gaps[:, :-1] + gaps[:, 1:])[new].reshape(before.shape)
+    number = np.full(len(before), before.shape[1])
+    return np.stack([(before * after).sum(1), np.square(before).sum(1), number], 1)
 
 
 def cell_weights(position: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, "rows n"]:
@@ -131,10 +170,10 @@ def gap_residuals(
     The first gap lies before the first point and the last one after the last. They sum to
     (integral of the slope by the rule) - (score at the end - score at the start).
     """
-    position, slope = points.position.astype(float), points.slope.astype(float)
+    position, slope = points.position, points.slope
     edges = _edges(position)
     before, after = slope * (position - edges[:, :-1]), slope * (edges[:, 1:] - position)
-    score = np.concatenate([ends[:, :1], points.score, ends[:, 1:]], 1, dtype=float)
+    score = np.concatenate([ends[:, :1], points.score, ends[:, 1:]], 1)
     return np.pad(before, ((0, 0), (0, 1))) + np.pad(after, ((0, 0), (1, 0))) - np.diff(score)
 
 
@@ -144,48 +183,27 @@ def _edges(position):
 
 
 def _in_worst_gaps(points, gaps, count):
-    """Return positions inside the gaps with the largest residuals.
+    """Return positions inside the gaps with the largest residuals, and these, both in order.
 
     Between two points that is the middle; at an end, where the end's cell is cut into two cells
     with their points in the middle.
     """
-    worst = np.argsort(-np.abs(gaps), axis=1, kind="stable")[:, :count]
+    worst = np.sort(np.argsort(-np.abs(gaps), axis=1, kind="stable")[:, :count], axis=1)
     mirrored = np.pad(points.position, ((0, 0), (1, 1)))
     mirrored[:, 0] = -points.position[:, 0] / 3
     mirrored[:, -1] = 1 + (1 - points.position[:, -1]) / 3
-    return np.take_along_axis((mirrored[:, 1:] + mirrored[:, :-1]) / 2, worst, 1)
+    middle = (mirrored[:, 1:] + mirrored[:, :-1]) / 2
+    return np.take_along_axis(middle, worst, 1), np.take_along_axis(gaps, worst, 1)
 
 
-def _insert(points, fresh):
+def _insert(points, fresh, n_evaluations):
     """Add points that are yet to be evaluated; also return where they went."""
-    n_old, n_new = points.position.shape[1], fresh.shape[1]
+    n_old = points.position.shape[1]
     blank = np.full_like(fresh, np.nan)
-    number = np.broadcast_to(n_old + np.arange(n_new, dtype=fresh.dtype), fresh.shape)
-    new = Points(fresh, blank, blank, number, blank)
+    new = Points(fresh, blank, blank, blank)
     both = [np.concatenate(pair, 1) for pair in zip(points, new, strict=True)]
     order = np.argsort(both[0], axis=1, kind="stable")
     points = Points(*(np.take_along_axis(leaf, order, 1) for leaf in both))
     is_new = order >= n_old
-    counted = np.where(is_new, cell_weights(points.position), points.counted)
-    return points._replace(counted=counted), is_new
-
-
-def _items(rows, points, chosen, weight):
-    """Make work items of the chosen points: each of the first KEPT has a slot of its own."""
-    row = np.broadcast_to(rows[:, None], chosen.shape)[chosen]
-    slot = np.minimum(points.number[chosen], KEPT).astype(int)
-    return WorkItems(row, points.position[chosen], weight[chosen], row * SLOTS + slot)
-
-
-def _keep_weights(weights, rows, points):
-    """Note the final weights of the gradients that have a slot of their own."""
-    kept = points.number < KEPT
-    row = np.broadcast_to(rows[:, None], kept.shape)[kept]
-    weights[row, points.number[kept].astype(int)] = cell_weights(points.position)[kept]
-
-
-@jax.jit
-def _combine(sums, weights):
-    """Sum the slots of each path with their weights."""
-    slots = sums.reshape(*weights.shape, *sums.shape[1:])
-    return jnp.einsum("rs,rs...->r...", weights, slots, precision="highest")
+    points.number[is_new] = n_evaluations + np.arange(fresh.size)
+    return points, is_new

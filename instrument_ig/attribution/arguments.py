@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from instrument_ig.attribution.programs import result_shape
+from instrument_ig.machine import Traced, trace
 from instrument_ig.types import Score, Split
 
 Images = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]  # floats, checked below
@@ -25,8 +25,8 @@ def checked_images(inputs: Images) -> Float[Array, "B ..."]:
     return _finite("inputs", array)
 
 
-def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float[Array, "R b ..."]:
-    """Return `baselines` as [R, B, ...], or [R, 1, ...] where all inputs share them.
+def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float[Array, "b R ..."]:
+    """Return `baselines` as [B, R, ...], or [1, R, ...] where all inputs share them.
 
     Raises:
         ValueError: the shape fits neither one image, nor the inputs, nor several of those; or a
@@ -42,27 +42,30 @@ def checked_baselines(baselines: Images, inputs: Float[Array, "B ..."]) -> Float
             f"nor {inputs.shape}, nor (R, *{inputs.shape})"
         )
     array = _finite("baselines", array)
-    return array.reshape(-1, 1 if extra == -1 else len(inputs), *inputs.shape[1:])
+    array = array.reshape(-1, 1 if extra == -1 else len(inputs), *inputs.shape[1:])
+    return jnp.swapaxes(array, 0, 1)
 
 
-def whole(score: Score | Split) -> Score:
-    """Return the function of one image that a `Split` was cut from, or `score` itself."""
-    return jax.tree_util.Partial(_join, score) if isinstance(score, Split) else score
-
-
-def checked_score(score: Any, inputs: Float[Array, "B ..."]) -> None:
-    """Refuse a score that is not one real number per image.
+def checked_score(
+    score: Score | Split, inputs: Float[Array, "B ..."], precision: str = "highest"
+) -> Traced:
+    """Return the score as it is now, refusing one that is not one real number per image.
 
     Raises:
-        ValueError: it returns another shape or an integer, or a prefix more than one array.
+        ValueError: it returns another shape or an integer.
     """
-    if isinstance(score, Split):
-        inner = shape_of_one(score.prefix, inputs)
-        if not isinstance(inner, jax.ShapeDtypeStruct):
-            raise ValueError(f"the prefix returns {type(inner).__name__}, not one array")
-    out = shape_of_one(whole(score), inputs)
+    return _checked(trace(score, _one(inputs), precision=precision), inputs)
+
+
+def _checked(traced, inputs):
+    out = traced.program.out
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"score of an image {inputs.shape[1:]} is {out}, not one real number")
+    return traced
+
+
+def _one(inputs):
+    return jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
 
 
 def checked_maps(values: Images, inputs: Images) -> None:
@@ -75,14 +78,11 @@ def checked_maps(values: Images, inputs: Images) -> None:
         raise ValueError(f"maps {values.shape}: not of the shape {inputs.shape}")
 
 
-def checked_numbers(
-    tolerance: float | None, floor: float, max_steps: int, chunk: int | None
-) -> None:
+def checked_numbers(tolerance: float | None, floor: float, max_steps: int) -> None:
     """Refuse numbers that mean nothing.
 
     Raises:
-        ValueError: `tolerance` is not in (0, 1), `floor` not positive, `max_steps` or `chunk`
-            below 1.
+        ValueError: `tolerance` is not in (0, 1), `floor` not positive, or `max_steps` below 1.
     """
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance}: not in (0, 1)")
@@ -90,40 +90,40 @@ def checked_numbers(
         raise ValueError(f"floor={floor}: not a positive score difference")
     if max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: at least 1")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}: at least 1")
 
 
-def checked_tap(score: Any, inputs: Float[Array, "B ..."]) -> None:
-    """Refuse a score that is not cut at a stack of feature maps [t, f, C].
+def checked_split(score: Any, inputs: Float[Array, "B ..."], precision: str = "highest") -> Split:
+    """Return a score that is cut at a tap, as it is now.
+
+    Raises:
+        ValueError: no `Split`, a prefix that returns more than one array, or a rest that does not
+            return one real number.
+    """
+    if not isinstance(score, Split):
+        raise ValueError("score: maps at a tap need a Split there, not a plain score")
+    prefix = trace(score.prefix, _one(inputs), precision=precision)
+    tap = prefix.program.out
+    if not isinstance(tap, jax.ShapeDtypeStruct):
+        raise ValueError(f"the prefix returns {type(tap).__name__}, not one array")
+    return Split(prefix, _checked(trace(score.rest, tap, precision=precision), inputs))
+
+
+def checked_tap(score: Any, inputs: Float[Array, "B ..."], precision: str = "highest") -> Split:
+    """Return a score that is cut at a stack of feature maps [t, f, C], as it is now.
 
     Raises:
         ValueError: no `Split`, images that are not [T, F], or a tap of another rank.
     """
-    if not isinstance(score, Split):
-        raise ValueError("score: class activation maps need a Split at a tap, not a plain score")
+    split = checked_split(score, inputs, precision)
     if inputs.ndim != 3:
         raise ValueError(f"inputs: class activation maps are for [B, T, F], not {inputs.shape}")
-    checked_score(score, inputs)
-    tap = shape_of_one(score.prefix, inputs)
+    tap = split.prefix.program.out
     if len(tap.shape) != 3:
         raise ValueError(f"score: the tap is {tap.shape}, not feature maps (t, f, C)")
-
-
-def shape_of_one(function: Any, inputs: Float[Array, "B ..."]) -> Any:
-    """Return shape and dtype of `function`, a score or a part of one, of one of the inputs."""
-    return result_shape(_evaluate, function, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    return split
 
 
 def _finite(name, array):
     if not isinstance(array, jax.core.Tracer) and not (finite := np.isfinite(array)).all():
         raise ValueError(f"{name}: {np.sum(~finite)} values are NaN or infinite")
     return array
-
-
-def _evaluate(score, image):
-    return score(image)
-
-
-def _join(split, image):
-    return split.rest(split.prefix(image))

@@ -7,8 +7,8 @@ import jax
 from jaxtyping import Array, Float
 
 from instrument_ig.attribution import arguments
-from instrument_ig.attribution.per_input import map_each, without_completeness
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.attribution.per_input import without_completeness
+from instrument_ig.machine import Execution, map_rows
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -19,9 +19,7 @@ def grad_cam(
     *,
     key: Array | None = None,
     relu: bool = True,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Weight a tap's feature maps by their mean gradients, add, rectify, and upsample.
 
@@ -34,9 +32,7 @@ def grad_cam(
         baselines: not used; Grad-CAM has none.
         key: not used; Grad-CAM draws nothing.
         relu: keep only what speaks for the score, as the paper does (Captum's default does not).
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (images done, images in all).
+        execution: memory, devices, progress in images.
 
     Returns:
         Values [B, T, F] in arbitrary units; residual NaN and converged False, for a Grad-CAM map
@@ -53,10 +49,11 @@ def grad_cam(
     """
     del baselines, key
     inputs = arguments.checked_images(inputs)
-    arguments.checked_tap(score, inputs)
-    function = _rectified if relu else _signed
-    maps = map_each(function, score, inputs, memory=memory, chunk=chunk, report=report)
-    return without_completeness(maps, steps=1)
+    execution = execution or Execution()
+    score = arguments.checked_tap(score, inputs, execution.precision)
+    sign = jax.nn.relu if relu else lambda values: values
+    one = lambda image: upsample(sign(weighted(score, image)), image.shape)
+    return without_completeness(map_rows(one, inputs, execution), steps=1)
 
 
 def upsample(values: Float[Array, "t f"], shape: tuple[int, int]) -> Float[Array, "T F"]:
@@ -69,11 +66,3 @@ def weighted(score: Split, image: Float[Array, "T F"]) -> Float[Array, "t f"]:
     maps = score.prefix(image)
     weights = jax.grad(score.rest)(maps).mean((0, 1))
     return maps @ weights
-
-
-def _rectified(score, image, _):
-    return upsample(jax.nn.relu(weighted(score, image)), image.shape), ()
-
-
-def _signed(score, image, _):
-    return upsample(weighted(score, image), image.shape), ()

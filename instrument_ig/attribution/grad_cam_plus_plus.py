@@ -3,14 +3,16 @@
 Checked by hand in tests/attribution/test_grad_cams.py.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.grad_cam import upsample
-from instrument_ig.attribution.per_input import map_each, without_completeness
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.attribution.per_input import without_completeness
+from instrument_ig.machine import Execution, map_rows
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -20,9 +22,7 @@ def grad_cam_plus_plus(
     baselines: arguments.Images | None = None,
     *,
     key: Array | None = None,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Weight a tap's feature maps by their rectified gradients, each position by its own share.
 
@@ -36,9 +36,7 @@ def grad_cam_plus_plus(
         inputs: images [B, T, F].
         baselines: not used; Grad-CAM++ has none.
         key: not used; nothing is drawn.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (images done, images in all).
+        execution: memory, devices, progress in images.
 
     Returns:
         Values [B, T, F] in arbitrary units; residual NaN and converged False, for they do not
@@ -53,15 +51,15 @@ def grad_cam_plus_plus(
     """
     del baselines, key
     inputs = arguments.checked_images(inputs)
-    arguments.checked_tap(score, inputs)
-    maps = map_each(_map, score, inputs, memory=memory, chunk=chunk, report=report)
-    return without_completeness(maps, steps=1)
+    execution = execution or Execution()
+    score = arguments.checked_tap(score, inputs, execution.precision)
+    return without_completeness(map_rows(partial(_map, score), inputs, execution), steps=1)
 
 
-def _map(score, image, _):
+def _map(score, image):
     maps = score.prefix(image)
     slope = jax.grad(score.rest)(maps)
     denominator = 2 + slope * maps.sum((0, 1), keepdims=True)
     share = jnp.where(denominator == 0, 0, 1 / jnp.where(denominator == 0, 1, denominator))
     weights = (share * jax.nn.relu(slope)).sum((0, 1))
-    return upsample(jax.nn.relu(maps @ weights), image.shape), ()
+    return upsample(jax.nn.relu(maps @ weights), image.shape)

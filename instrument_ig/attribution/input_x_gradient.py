@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.integrated_gradients import integrated_gradients
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.machine import Execution
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -17,9 +17,7 @@ def input_x_gradient(
     baselines: arguments.Images,
     *,
     key: Array | None = None,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Return (x - b) * grad score(x): integrated gradients by one point at the end of the path.
 
@@ -31,9 +29,7 @@ def input_x_gradient(
         inputs: images [B, T, F], or any shape [B, ...].
         baselines: as for `integrated_gradients`.
         key: not used; nothing is drawn.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (maps done, maps in all).
+        execution: memory, devices, progress in maps.
 
     Raises:
         ValueError: a shape, dtype, NaN or number that cannot be; a score that is not one real
@@ -46,12 +42,10 @@ def input_x_gradient(
     """
     del key
     return integrated_gradients(
-        arguments.whole(score),
+        score,
         inputs,
         baselines,
         steps=1,
         rule="right",
-        memory=memory,
-        chunk=chunk,
-        report=report,
+        execution=execution,
     )

@@ -3,16 +3,18 @@
 Checked by hand in tests/attribution/test_grad_cams.py.
 """
 
+from functools import partial
+
 import jax
 import numpy as np
 from jaxtyping import Array
 
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.grad_cam import upsample
-from instrument_ig.attribution.paths import lay_paths
-from instrument_ig.attribution.per_input import map_each, without_completeness
+from instrument_ig.attribution.paths import straight_paths
+from instrument_ig.attribution.per_input import without_completeness
 from instrument_ig.attribution.quadrature import quadrature
-from instrument_ig.attribution.work_items import Report, WorkItems, n_rows, weighted_sums
+from instrument_ig.machine import Execution, sum_over_points
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -24,9 +26,7 @@ def integrated_grad_cam(
     key: Array | None = None,
     steps: int = 50,
     rule: str = "midpoint",
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Average relu(sum_c w_c (A_c - A_c(b))) over the path from baseline b to the input.
 
@@ -40,9 +40,7 @@ def integrated_grad_cam(
         key: not used; nothing is drawn.
         steps: path points of each map and baseline.
         rule: a name in `quadrature.RULES`.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: path points evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (path points done, path points in all).
+        execution: memory, devices, progress in path points.
 
     Returns:
         Values [B, T, F] in arbitrary units; residual NaN and converged False, for rectified maps
@@ -53,40 +51,26 @@ def integrated_grad_cam(
             that `integrated_gradients` refuses.
 
     Numerics: NaN and infinities propagate to the map they arise in, and to no other.
-    Cost: R * (steps + 1) passes through the prefix and R * steps gradients behind it per image;
-        memory of one chunk, of the images and baselines, and of the feature maps of all baselines.
+    Cost: 2 R * steps passes through the prefix and R * steps gradients behind it per image; memory
+        of one batch, and of a map at the tap for each image and baseline.
     References: Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021.
     """
     del key
     inputs = arguments.checked_images(inputs)
-    arguments.checked_tap(score, inputs)
+    execution = execution or Execution()
+    score = arguments.checked_tap(score, inputs, execution.precision)
     baselines = arguments.checked_baselines(baselines, inputs)
     nodes, weights = quadrature(rule, steps)
-    images = lay_paths(arguments.whole(score), inputs, baselines, "input")[0].maps
-    at_start = map_each(_tap, score, images.start, memory=memory, chunk=chunk)
-    n, r, dtype = n_rows(images), len(baselines), images.delta.dtype
-    rows = np.repeat(np.arange(n), steps)
-    items = WorkItems(rows, np.tile(nodes.astype(dtype), n), np.tile(weights / r, n), rows // r)
-    maps, _ = weighted_sums(
-        _map,
-        score,
-        (images, at_start),
-        items,
-        slots=len(inputs),
-        memory=memory,
-        chunk=chunk,
-        report=report,
-    )
+    r, paths = baselines.shape[1], np.arange(len(inputs) * baselines.shape[1])
+    images = straight_paths(inputs, baselines, paths)
+    nodes = nodes.astype(images.delta.dtype)
+    maps = sum_over_points(partial(_map, score), images, nodes, weights, execution)
+    maps = maps.reshape(len(inputs), r, *maps.shape[1:]).mean(1)
     upsampled = jax.vmap(lambda values: upsample(values, inputs.shape[1:]))(maps)
     return without_completeness(upsampled.astype(inputs.dtype), steps=r * steps)
 
 
-def _tap(score, image, _):
-    return score.prefix(image), ()
-
-
-def _map(score, path_and_start, alpha):
-    path, at_start = path_and_start
+def _map(score, path, alpha):
     maps = score.prefix(path.at(alpha))
     weights = jax.grad(score.rest)(maps).sum((0, 1))
-    return jax.nn.relu((maps - at_start) @ weights), ()
+    return jax.nn.relu((maps - score.prefix(path.start)) @ weights)

@@ -4,6 +4,7 @@ Checked against closed forms, a plain loop over path points, and Captum in
 tests/attribution/test_integrated_gradients.py.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,21 +13,24 @@ import numpy as np
 from jaxtyping import Array
 
 from instrument_ig.attribution import adaptive, arguments
-from instrument_ig.attribution.paths import Integrand, Paths, Space, lay_paths
-from instrument_ig.attribution.programs import is_traced
+from instrument_ig.attribution.paths import Space, straight_paths, to_path
 from instrument_ig.attribution.quadrature import Quadrature, quadrature
-from instrument_ig.attribution.work_items import (
-    Report,
-    WorkItems,
-    available_memory,
+from instrument_ig.machine import (
+    Execution,
+    Traced,
+    fitting,
+    is_traced,
+    map_rows,
     n_rows,
-    weighted_sums,
+    nobody,
+    over_processes,
+    sum_over_points,
 )
 from instrument_ig.types import Attribution, Score, Split
 
 TOLERANCE = 0.01  # relative residual that counts as converged where none is asked for
-GROUP = 64  # paths integrated side by side, so that memory does not grow with the batch
-GROUP_SHARE = 4  # of the memory one part in so many is for a group's arrays
+GROUP = 1024  # paths integrated side by side, at most: between groups progress is told
+COPIES = 16  # a path with its integral is four images, and may take a quarter of the memory
 
 
 def integrated_gradients(
@@ -35,16 +39,13 @@ def integrated_gradients(
     baselines: arguments.Images,
     *,
     key: Array | None = None,
-    params: Any = None,
     at: Space = "input",
     steps: int = 50,
     rule: str = "gauss_legendre",
     tolerance: float | None = None,
     max_steps: int = 1024,
     floor: float = 0.01,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Attribute score(input) - score(baseline) to the cells of each input.
 
@@ -57,178 +58,166 @@ def integrated_gradients(
     the sum over cells. On ReLU networks the error of the map itself falls as 1 / points.
 
     Args:
-        score: function of one image, or a `Split` of one. A pytree with arrays inside (such as a
-            `jax.tree_util.Partial`) is compiled once for all scores of its kind; a plain function
-            once per function object, with the values it closes over as they are then.
-        inputs: images [B, T, F], or any shape [B, ...]. The result follows their dtype.
+        score: function of one image, or a `Split` of one. It is traced at every call, as it is
+            then: it may close over arrays, over traced values, and over what has changed since.
+            Programs are compiled once for all scores that compute the same with other arrays.
+        inputs: images [B, T, F], or any shape [B, ...]. The values follow their dtype.
         baselines: one image [T, F] for all, one each [B, T, F], or several [R, B, T, F], over which
             the maps are averaged (expected gradients).
         key: not used; nothing is drawn.
-        params: stacked parameters, pytree of [M, ...], of a score of (params, image), or a `Split`
-            of two such functions: M models in one call, results [M, B, ...].
-        at: where a `Split` is explained. "input": its prefix is affine and runs at the ends of
-            paths only; the result is that of the whole score. "tap": the path is straight in the
-            prefix's output and the maps have its shape (layer integrated gradients).
+        at: "input", or "tap", where a `Split` is cut: the path is straight in the prefix's output
+            and the maps have its shape (layer integrated gradients).
         steps: path points of each map and baseline, without a tolerance.
         rule: a name in `quadrature.RULES`, without a tolerance.
-        tolerance: of the relative residual, abs(residual) / max(abs(difference), floor).
+        tolerance: of the relative residual, abs(residual) / max(abs(difference), floor). Where
+            something is traced (`jit`, `vmap`, `grad`) it is judged, not sought: maps get `steps`
+            points by `rule`.
         max_steps: gradients per map and baseline at which a map gives up, with a tolerance.
         floor: score difference below which the residual is judged absolutely, in score units.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: path points evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (maps done, maps in all).
+        execution: memory, precision of the path gradients, devices, progress in maps.
 
     Returns:
         `converged` says whether the relative residual is within `tolerance` (0.01 if None) and,
-        with a tolerance, the refinement ended for that reason and not for `max_steps` or NaN.
-        `steps` counts gradients, points evaluated twice included.
+        with a tolerance, the refinement ended for that reason and not for `max_steps`, NaN or the
+        noise of the scores. `steps` counts gradients, points evaluated twice included. Residuals
+        are in single precision at least.
 
     Raises:
         ValueError: a shape, dtype, NaN, rule or number that cannot be; not even one path point
-            fits in `memory`; a score that is not one real number; a prefix that bends; `params` of
-            unequal lengths; a tolerance under `jit`.
+            fits in memory; a score that is not one real number.
 
-    Numerics: batches, chunks and neighbours change results only by rounding (which may cost a point
-        more or less where a residual just meets its tolerance); equal calls give equal bits.
-        Gradients are those of `jax.grad`: a score that shares the gradient of a tied maximum may be
-        off at constant baselines. Under `jit` or `vmap` values are not checked, and NaN propagates;
-        a NaN map spoils no other.
-    Cost: per map R * steps gradients and 2 R scores. Memory beside inputs and maps does not
-        depend on steps or B: a chunk, and for each path of a group one gradient, or 48 of them
-        with a tolerance. The R paths of one input are integrated together; under `jit` there is
-        one group, and `memory` is not asked.
+    Numerics: batches and neighbours change results only by rounding (which may cost a point more
+        or less where a residual just meets its tolerance); equal calls give equal bits on one kind
+        of device. Scores at the ends are computed at "highest" precision whatever that of the path
+        gradients, so residuals are true. Gradients are those of `jax.grad`: a score that shares the
+        gradient of a tied maximum may be off at constant baselines. Where something is traced,
+        values are not checked, and NaN propagates; a NaN map spoils no other.
+    Cost: per map R * steps gradients and 1 + R scores (one per baseline that all share). Memory
+        beside inputs and maps does not depend on steps, B or R; where something is traced there is
+        one program, and `execution.memory` is not asked.
     References: Sundararajan, Taly, Yan, Axiomatic attribution for deep networks, 2017, eq. 1.
         Erion et al., Improving performance of deep learning models with axiomatic attribution
         priors and expected gradients, 2021.
     """
     del key
+    execution = execution or Execution()
     inputs = arguments.checked_images(inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
-    arguments.checked_numbers(tolerance, floor, max_steps, chunk)
-    models = [score] if params is None else _bind_each(score, params)
-    memory = available_memory() if memory is None else memory
-    plan = Plan(at, quadrature(rule, steps), tolerance, max_steps, floor, memory, chunk)
-    maps = []
-    for m, model in enumerate(models):
-        arguments.checked_score(model, inputs)
-        count = report and (
-            lambda done, m=m: report(m * len(inputs) + done, len(models) * len(inputs))
-        )
-        maps.append(_explain(model, inputs, baselines, plan, count or (lambda _: None)))
-    return maps[0] if params is None else jax.tree.map(lambda *rows: jnp.stack(rows), *maps)
+    arguments.checked_numbers(tolerance, floor, max_steps)
+    integrand = _integrand(score, inputs, at, execution.precision)
+    plan = Plan(quadrature(rule, steps), tolerance, max_steps, floor)
+    if baselines.shape[0] == 1:
+        explain = lambda rows, execution: _explain(integrand, *rows, baselines, plan, execution)
+        return over_processes(explain, (inputs,), execution)
+    explain = lambda rows, execution: _explain(integrand, *rows, plan, execution)
+    return over_processes(explain, (inputs, baselines), execution)
 
 
 class Plan(NamedTuple):
     """How to integrate, in the words of `integrated_gradients`."""
 
-    at: Space
     rule: Quadrature
-    tolerance: float | None
+    tolerance: Any
     max_steps: int
     floor: float
-    memory: int
-    chunk: int | None
 
 
-def _bind_each(score, params):
-    """Fix the parameters of a score of (params, image), or of both halves of a `Split`."""
-    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
-    if len(lengths) != 1 or () in lengths:
-        raise ValueError(f"params: leading axes {sorted(lengths)}, not one entry per model")
-    own = lambda m: jax.tree.map(lambda leaf: leaf[m], params)
-    bind = lambda m: jax.tree.map(lambda part: jax.tree_util.Partial(part, own(m)), score)
-    return [bind(m) for m in range(n_rows(params))]
+class Integrand(NamedTuple):
+    """A score along paths: whole, as residuals judge it, and from where the paths lie on."""
+
+    whole: Traced
+    prefix: Traced | None  # None: paths lie in the space of the inputs
+    rest: Traced
 
 
-def _explain(score, inputs, baselines, plan, report):
-    """Explain inputs in groups of equal size; the last is filled up with its last input."""
-    if is_traced((inputs, baselines, score)):
-        if plan.tolerance is not None:
-            raise ValueError(f"tolerance={plan.tolerance}: under jit or vmap, pass steps instead")
-        return _explain_group(score, inputs, baselines, plan, report)
-    b = len(inputs)
-    size = _group_size(score, inputs, len(baselines), plan)
-    maps = []
-    for start in range(0, b, size):
-        group = np.minimum(np.arange(start, start + size), b - 1)
-        own = baselines if baselines.shape[1] == 1 else baselines[:, group]
-        count = lambda done, start=start: report(min(start + done, b))
-        maps.append(_explain_group(score, inputs[group], own, plan, count))
-    return jax.tree.map(lambda *rows: jnp.concatenate(rows)[:b], *maps)
+def _integrand(score, inputs, at, precision):
+    whole = arguments.checked_score(score, inputs)
+    if at == "input":
+        again = precision != "highest"
+        rest = arguments.checked_score(score, inputs, precision) if again else whole
+        return Integrand(whole, None, rest)
+    if at != "tap":
+        raise ValueError(f"at={at!r}: neither input nor tap")
+    prefix, rest = arguments.checked_split(score, inputs, precision)
+    return Integrand(whole, arguments.checked_split(score, inputs).prefix, rest)
 
 
-def _group_size(score, inputs, r, plan):
-    """Return into how many inputs a batch is cut, so that a group's arrays fit its share."""
-    inner = arguments.shape_of_one(score.prefix, inputs) if isinstance(score, Split) else inputs[0]
-    outer = inner if plan.at == "tap" else inputs[0]
-    sums = 1 if plan.tolerance is None else adaptive.SLOTS
-    row = (2 + sums) * outer.size + 2 * inner.size
-    bytes_per_path = row * max(4, inputs.dtype.itemsize)
-    paths = min(GROUP, plan.memory // GROUP_SHARE // bytes_per_path)
-    n_groups = -(-len(inputs) // max(1, paths // r))
-    return -(-len(inputs) // n_groups)
+def _explain(integrand, inputs, baselines, plan, execution):
+    b, r = len(inputs), baselines.shape[1]
+    start, end = _end_scores(integrand.whole, inputs, baselines, execution)
+    rise = (end - start).mean(1)
+    allowed = (plan.tolerance or TOLERANCE) * abs(rise).clip(plan.floor)
+    traced = is_traced((inputs, baselines, integrand))
+    is_sought = plan.tolerance is not None and not traced
+    size = b * r if traced else _group_size(integrand, inputs, b * r, execution)
+    maps, steps, settled = 0.0, [], []
+    for first in range(0, b * r, size):
+        which = np.arange(first, min(first + size, b * r))
+        paths = _lay(integrand, inputs, baselines, which, execution)
+        done = partial(_tell, execution, first=first, r=r, total=b)
+        if is_sought:
+            ends = np.stack([ends.reshape(-1)[which] for ends in jax.device_get((start, end))], 1)
+            limit = np.asarray(allowed)[which // r]
+            options = limit, plan.max_steps, execution, done
+            found = adaptive.integrate(integrand.rest, paths, ends, *options)
+        else:
+            found = _by_rule(integrand.rest, paths, plan.rule, execution, done)
+        maps = maps + _means(paths.delta, found.values, which // r, b, r)
+        steps.append(found.steps)
+        settled.append(found.settled)
+    residual = maps.reshape(b, -1).sum(1) - rise
+    is_settled = np.concatenate(settled).reshape(b, r).all(1)
+    return Attribution(
+        maps.astype(inputs.dtype),
+        residual,
+        jnp.asarray(np.concatenate(steps).reshape(b, r).sum(1)),
+        (jnp.abs(residual) <= allowed) & is_settled,
+    )
 
 
-def _explain_group(score, inputs, baselines, plan, report):
-    shape = len(inputs), len(baselines)
-    options = {"memory": plan.memory, "chunk": plan.chunk}
-    paths, integrand = lay_paths(score, inputs, baselines, plan.at)
-    ends = _end_scores(integrand, paths, options).astype(paths.maps.delta.dtype)
-    difference = (ends[:, 1] - ends[:, 0]).reshape(shape).mean(1)
-    allowed = (plan.tolerance or TOLERANCE) * abs(difference).clip(plan.floor)
-    count = lambda rows: report(rows // shape[1])
-    if plan.tolerance is None:
-        integrals = _fixed(integrand, paths, plan.rule, count, options)
-    else:
-        integrals = adaptive.integrate(
-            _gradient_and_slope,
-            integrand,
-            paths,
-            ends,
-            np.repeat(allowed, shape[1]),
-            plan.max_steps,
-            count,
-            **options,
-        )
-    maps = paths.maps.delta * integrals.values
-    maps = maps.reshape(*shape, *maps.shape[1:]).mean(1)
-    residual = maps.reshape(len(maps), -1).sum(1) - difference
-    settled = integrals.settled.reshape(shape).all(1)
-    converged = (jnp.abs(residual) <= allowed) & settled
-    steps = jnp.asarray(integrals.steps.reshape(shape).sum(1))
-    return Attribution(maps.astype(inputs.dtype), residual.astype(inputs.dtype), steps, converged)
+def _end_scores(score, inputs, baselines, execution):
+    """Return the scores where paths start and where they end, both [B, R]."""
+    shape = len(inputs), baselines.shape[1]
+    images = baselines.reshape(-1, *inputs.shape[1:])
+    start, end = (map_rows(score, images, execution, done=nobody) for images in (images, inputs))
+    precise = np.promote_types(start.dtype, jnp.float32)
+    spread = lambda scores: jnp.broadcast_to(scores.astype(precise), shape)
+    return spread(start.reshape(-1, shape[1])), spread(end[:, None])
 
 
-def _end_scores(integrand, paths, options):
-    """Return the scores where each path starts and ends, [rows, 2]."""
-    rows = np.repeat(np.arange(n_rows(paths)), 2)
-    alpha = np.tile(np.array([0, 1], paths.maps.delta.dtype), n_rows(paths))
-    ends = WorkItems(rows, alpha, alpha, rows)
-    return weighted_sums(_score, integrand, paths, ends, **options)[1].reshape(-1, 2)
+def _group_size(integrand, inputs, n, execution):
+    """Return how many paths are integrated side by side."""
+    one = integrand.prefix.program.out if integrand.prefix else inputs[0]
+    needed = COPIES * one.size * max(4, one.dtype.itemsize)
+    most = min(GROUP, fitting(n, needed, execution, hot_bytes=0))
+    return -(-n // -(-n // most))
 
 
-def _fixed(integrand, paths, rule: Quadrature, report, options) -> adaptive.Integrals:
+def _lay(integrand, inputs, baselines, which, execution):
+    """Return paths in the space of the maps."""
+    images = straight_paths(inputs, baselines, which)
+    if integrand.prefix is None:
+        return images
+    through = lambda path: (integrand.prefix(path.start), integrand.prefix(path.at(1)))
+    return to_path(*map_rows(through, images, execution, done=nobody))
+
+
+def _by_rule(rest, paths, rule, execution, done):
     """Integrate every path by the same rule."""
-    n, steps = n_rows(paths), len(rule.nodes)
-    rows = np.repeat(np.arange(n), steps)
-    nodes, weights = (np.tile(each.astype(paths.maps.delta.dtype), n) for each in rule)
-    items = WorkItems(rows, nodes, weights, rows)
-    count = lambda done, _: report(done // steps)
-    sums, _ = weighted_sums(_gradient, integrand, paths, items, report=count, **options)
-    return adaptive.Integrals(sums, np.full(n, steps), np.ones(n, bool))
+    gradient = lambda path, alpha: jax.grad(rest)(path.at(alpha))
+    nodes = rule.nodes.astype(paths.delta.dtype)
+    options = {"precision": execution.precision, "done": done}
+    sums = sum_over_points(gradient, paths, nodes, rule.weights, execution, **options)
+    n = n_rows(paths)
+    return adaptive.Integrals(sums, np.full(n, len(nodes)), np.ones(n, bool))
 
 
-def _score(integrand: Integrand, path: Paths, alpha):
-    return (), integrand.value(path, alpha)
+@partial(jax.jit, static_argnums=(3, 4))
+def _means(delta, gradients, own, b, r):
+    """Return the sum of each input's maps over its baselines, divided by their number."""
+    return jax.ops.segment_sum(delta * gradients, own, b) / r
 
 
-def _gradient(integrand: Integrand, path: Paths, alpha):
-    """One point: the gradient is summed, the score is recorded."""
-    value, gradient = integrand.value_and_gradient(path, alpha)
-    return gradient, value
-
-
-def _gradient_and_slope(integrand: Integrand, path: Paths, alpha):
-    """The same, and the slope of the score along the path is recorded."""
-    value, gradient = integrand.value_and_gradient(path, alpha)
-    return gradient, (value, jnp.vdot(gradient.astype(path.maps.delta.dtype), path.maps.delta))
+def _tell(execution, paths, *, first, r, total):
+    if execution.report:
+        execution.report(min((first + paths) // r, total), total)

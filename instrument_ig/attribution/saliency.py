@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from instrument_ig.attribution import arguments
-from instrument_ig.attribution.per_input import map_each, without_completeness
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.attribution.per_input import without_completeness
+from instrument_ig.machine import Execution, map_rows
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -19,9 +19,7 @@ def saliency(
     baselines: arguments.Images | None = None,
     *,
     key: Array | None = None,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Return abs(grad score(x)), in score units per unit of the input.
 
@@ -30,9 +28,7 @@ def saliency(
         inputs: images [B, T, F], or any shape [B, ...].
         baselines: not used; a gradient has none.
         key: not used; nothing is drawn.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (images done, images in all).
+        execution: memory, devices, progress in images.
 
     Returns:
         Values [B, T, F]; residual NaN and converged False, for sensitivities do not share out the
@@ -49,10 +45,7 @@ def saliency(
     """
     del baselines, key
     inputs = arguments.checked_images(inputs)
-    arguments.checked_score(score, inputs)
-    maps = map_each(_saliency, score, inputs, memory=memory, chunk=chunk, report=report)
+    execution = execution or Execution()
+    score = arguments.checked_score(score, inputs, execution.precision)
+    maps = map_rows(lambda image: jnp.abs(jax.grad(score)(image)), inputs, execution)
     return without_completeness(maps, steps=1)
-
-
-def _saliency(score, image, _):
-    return jnp.abs(jax.grad(arguments.whole(score))(image)), ()

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from instrument_ig.attribution import arguments
 from instrument_ig.attribution.per_input import without_completeness
-from instrument_ig.attribution.work_items import Report, WorkItems, weighted_sums
+from instrument_ig.machine import Execution, sum_over_points
 from instrument_ig.types import Attribution, Score, Split
 
 
@@ -22,9 +22,7 @@ def smooth_grad(
     key: Array,
     draws: int = 50,
     noise: float = 0.15,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Attribution:
     """Return the mean over draws of grad score(x + sigma e), e normal, signed.
 
@@ -37,9 +35,7 @@ def smooth_grad(
         key: of the noise; image b's depends on `key` and b alone.
         draws: noisy copies of each image.
         noise: standard deviation as a share of the image's range; the paper has 0.1 to 0.2.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: copies evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (copies done, copies in all).
+        execution: memory, devices, progress in copies.
 
     Returns:
         Values [B, T, F] in score units per unit of the input; residual NaN and converged False,
@@ -56,23 +52,18 @@ def smooth_grad(
     """
     del baselines
     inputs = arguments.checked_images(inputs)
-    arguments.checked_score(score, inputs)
+    execution = execution or Execution()
+    score = arguments.checked_score(score, inputs, execution.precision)
     if draws < 1 or not 0 < noise < np.inf:
         raise ValueError(f"draws={draws}, noise={noise}: at least 1 draw of positive noise")
-    b = len(inputs)
-    rows = np.repeat(np.arange(b), draws)
-    items = WorkItems(
-        rows, np.tile(np.arange(draws), b), np.full(b * draws, 1 / draws, np.float32), rows
-    )
-    sigma = noise * jnp.ptp(inputs.reshape(b, -1), axis=1)
-    data = inputs, sigma, jax.random.split(key, b)
-    values, _ = weighted_sums(
-        _noisy_gradient, score, data, items, memory=memory, chunk=chunk, report=report
-    )
+
+    def noisy_gradient(row, draw):
+        image, sigma, key = row
+        noise = jax.random.normal(jax.random.fold_in(key, draw), image.shape, image.dtype)
+        return jax.grad(score)(image + sigma * noise)
+
+    sigma = noise * jnp.ptp(inputs.reshape(len(inputs), -1), axis=1)
+    rows = inputs, sigma, jax.random.split(key, len(inputs))
+    weights = np.full(draws, 1 / draws)
+    values = sum_over_points(noisy_gradient, rows, np.arange(draws), weights, execution)
     return without_completeness(values.astype(inputs.dtype), steps=draws)
-
-
-def _noisy_gradient(score, data, draw):
-    image, sigma, key = data
-    noise = jax.random.normal(jax.random.fold_in(key, draw), image.shape, image.dtype)
-    return jax.grad(arguments.whole(score))(image + sigma * noise), ()

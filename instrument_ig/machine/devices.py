@@ -6,6 +6,9 @@ AXIS = "data"  # of meshes: examples, path points or pairs are shared out along 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 SHARE = 0.5  # of the device's memory: the rest is left to parameters and the caller's arrays
 CPU_CACHE = 2**21  # bytes that a core's own cache holds
+CPU_TEMPORARY = 2**24  # bytes of a program's temporary arrays up to which more at once is faster
+CPU_BATCH = 4  # images of the networks here: the activations of more leave the caches
+BATCHES = (32, 256)  # on accelerators: for short lists, and for all others
 
 
 def is_cpu() -> bool:
@@ -24,3 +27,21 @@ def usable_memory() -> int:
 def cached(item_bytes: int) -> int:
     """Return how many items stay in a CPU's cache; on accelerators any number does."""
     return max(1, CPU_CACHE // max(1, item_bytes)) if is_cpu() else 2**31
+
+
+def batch(count: int) -> int:
+    """Return how many examples of a large network the device likes to evaluate together."""
+    if is_cpu():
+        return min(CPU_BATCH, next_power(count))
+    few, many = BATCHES
+    return few if count <= few else many
+
+
+def likes_more(temporary: int, growth: int) -> bool:
+    """Say whether a program with so many bytes of temporary arrays is faster on larger batches."""
+    return is_cpu() and temporary * growth <= CPU_TEMPORARY
+
+
+def next_power(count: int) -> int:
+    """Return the smallest power of two that is at least `count`."""
+    return 1 << max(0, count - 1).bit_length()

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from jax.sharding import Mesh
 
 from instrument_ig.machine import devices
 
 Report = Callable[[int, int], None]  # called with (items done, items in all) on the way
-Precision = Literal["default", "high", "highest"]
+PRECISIONS = ("default", "high", "highest")
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,15 @@ class Execution:
     """
 
     memory: int | None = None
-    precision: Precision = "highest"
+    precision: str = "highest"
     mesh: Mesh | None = None
     report: Report | None = None
 
     def __post_init__(self):
         if self.memory is not None and self.memory < 1:
             raise ValueError(f"memory={self.memory}: bytes, at least 1")
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"precision={self.precision!r}: there are {', '.join(get_args(Precision))}"
-            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: there are {', '.join(PRECISIONS)}")
         if self.mesh is not None and devices.AXIS not in self.mesh.axis_names:
             raise ValueError(f"mesh: its axes are {self.mesh.axis_names}, none is {devices.AXIS!r}")
 

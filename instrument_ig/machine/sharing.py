@@ -38,29 +38,31 @@ def n_devices(execution: Execution) -> int:
     return 1 if execution.mesh is None else execution.mesh.local_mesh.shape[AXIS]
 
 
-def rowwise(function: Callable, execution: Execution, **options: Any) -> Callable:
+def rowwise(function: Callable, execution: Execution, *, carry: bool = False) -> Callable:
     """Compile function(shared, rows) -> rows, over the devices that share the rows.
 
     Args:
       function: of two pytrees; all arrays of `rows`, and of the result, have the same leading
         axis, a multiple of `n_devices`. Compiled once for each object that compares equal.
       execution: says which devices.
-      **options: those of `jax.jit`.
+      carry: it is function(shared, rows, carry), a third pytree of such arrays, whose buffers are
+        given away.
 
     Numerics: a row's result depends on no other row; that of another number of devices may differ
       by rounding, because programs of other batch sizes round differently.
     """
-    return _rowwise(function, _local(execution).mesh, tuple(options.items()))
+    return _rowwise(function, _local(execution).mesh, carry)
 
 
 @lru_cache(maxsize=256)
-def _rowwise(function, mesh, options):
+def _rowwise(function, mesh, carry):
     if mesh is not None:
         rows = PartitionSpec(AXIS)
+        specs = (PartitionSpec(), rows, rows) if carry else (PartitionSpec(), rows)
         function = jax.shard_map(
-            function, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False
+            function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False
         )
-    return jit(function, **dict(options))
+    return jit(function, donate_argnums=(2,) if carry else ())
 
 
 def over_processes(

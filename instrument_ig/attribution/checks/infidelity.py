@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.attribution import arguments
-from instrument_ig.attribution.work_items import Report, WorkItems, weighted_sums
+from instrument_ig.machine import Execution, map_rows
 from instrument_ig.types import Score, Split
 
 
@@ -30,9 +30,7 @@ def infidelity(
     *,
     key: Array,
     draws: int = 64,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> Infidelity:
     """Compare the map's sum over random rectangles with the score's fall when they are replaced.
 
@@ -49,9 +47,7 @@ def infidelity(
         values: maps.
         key: of the rectangles; image b's depend on `key` and b alone.
         draws: rectangles per image; each side is uniform from 1 to half of the axis.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (scores done, scores in all).
+        execution: memory, devices, progress in scores.
 
     Raises:
         ValueError: images that are not [B, T, F], several baselines per input, maps of another
@@ -64,37 +60,32 @@ def infidelity(
     """
     inputs = arguments.checked_images(inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
-    arguments.checked_score(score, inputs)
+    score = arguments.checked_score(score, inputs)
     arguments.checked_maps(values, inputs)
-    if inputs.ndim != 3 or len(baselines) != 1 or draws < 1:
+    if inputs.ndim != 3 or baselines.shape[1] != 1 or draws < 1:
         raise ValueError(
-            f"inputs {inputs.shape}, {len(baselines)} baselines, draws={draws}: "
+            f"inputs {inputs.shape}, {baselines.shape[1]} baselines, draws={draws}: "
             "images [B, T, F], one baseline and at least 1 draw"
         )
     b = len(inputs)
-    baseline = jnp.broadcast_to(baselines[0], inputs.shape)
-    data = inputs, baseline, values, jax.random.split(key, b)
-    rows = np.repeat(np.arange(b), draws + 1)
+    baseline = jnp.broadcast_to(baselines[:, 0], inputs.shape)
+    data = inputs, baseline, jnp.asarray(values), jax.random.split(key, b)
+
+    def without_patch(row_and_draw):
+        row, draw = row_and_draw
+        image, start, heatmap, own = jax.tree.map(lambda leaf: leaf[row], data)
+        inside = _rectangle(jax.random.fold_in(own, draw), image.shape) & (draw >= 0)
+        return score(jnp.where(inside, start, image)), jnp.where(inside, heatmap, 0).sum()
+
     # Draw -1 has an empty rectangle: the score of the input itself.
-    items = WorkItems(rows, np.tile(np.arange(-1, draws), b), np.ones(rows.size), rows)
-    _, (scores, sums) = weighted_sums(
-        _without_patch, score, data, items, memory=memory, chunk=chunk, report=report
-    )
+    items = np.repeat(np.arange(b), draws + 1), np.tile(np.arange(-1, draws), b)
+    scores, sums = map_rows(without_patch, items, execution or Execution())
     scores, predicted = jnp.reshape(scores, (b, -1)), jnp.reshape(sums, (b, -1))[:, 1:]
     fall = scores[:, :1] - scores[:, 1:]
     square = lambda terms: jnp.square(terms).mean(1)
     size = square(predicted)
     explained = jnp.square((predicted * fall).mean(1)) / jnp.where(size == 0, 1, size)
     return Infidelity(square(predicted - fall), 1 - explained / square(fall))
-
-
-def _without_patch(score, data, draw):
-    image, baseline, values, key = data
-    inside = _rectangle(jax.random.fold_in(key, draw), image.shape) & (draw >= 0)
-    return (), (
-        arguments.whole(score)(jnp.where(inside, baseline, image)),
-        jnp.where(inside, values, 0).sum(),
-    )
 
 
 def _rectangle(key, shape):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.attribution import arguments
-from instrument_ig.attribution.work_items import Report, WorkItems, weighted_sums
+from instrument_ig.machine import Execution, map_rows
 from instrument_ig.types import Score, Split
 
 ORDERINGS = ("map", "random", "energy")
@@ -35,9 +35,7 @@ def insertion_deletion(
     *,
     key: Array,
     levels: int = 20,
-    memory: int | None = None,
-    chunk: int | None = None,
-    report: Report = None,
+    execution: Execution | None = None,
 ) -> dict[str, Curves]:
     """Exchange cells between input and baseline in the map's order, at random, and by energy.
 
@@ -51,9 +49,7 @@ def insertion_deletion(
         values: maps; the largest value comes first.
         key: of the random order; image b's depends on `key` and b alone.
         levels: equal steps from no cell to all.
-        memory: bytes the program may hold at once. None: half the device's, 2 GiB on a CPU.
-        chunk: images evaluated together. None: as many as are fast and fit in `memory`.
-        report: called with (scores done, scores in all).
+        execution: memory, devices, progress in scores.
 
     Returns:
         One `Curves` for each of `ORDERINGS`.
@@ -68,12 +64,12 @@ def insertion_deletion(
     """
     inputs = arguments.checked_images(inputs)
     baselines = arguments.checked_baselines(baselines, inputs)
-    arguments.checked_score(score, inputs)
+    score = arguments.checked_score(score, inputs)
     arguments.checked_maps(values, inputs)
-    if len(baselines) != 1 or levels < 1:
-        raise ValueError(f"{len(baselines)} baselines and levels={levels}: one, and at least 1")
+    if baselines.shape[1] != 1 or levels < 1:
+        raise ValueError(f"{baselines.shape[1]} baselines and levels={levels}: one, and at least 1")
     b = len(inputs)
-    baseline = jnp.broadcast_to(baselines[0], inputs.shape)
+    baseline = jnp.broadcast_to(baselines[:, 0], inputs.shape)
     draw = jax.vmap(lambda own: jax.random.uniform(own, inputs.shape[1:]))
     importance = values, draw(jax.random.split(key, b)), jnp.abs(inputs - baseline)
     data = (
@@ -85,10 +81,14 @@ def insertion_deletion(
     count = np.round(fraction * inputs[0].size).astype(int)
     shape = 3 * b, 2, levels + 1
     row, inserting, level = (axis.reshape(-1) for axis in np.indices(shape))
-    items = WorkItems(row, (count[level], inserting == 0), np.ones(row.size), row)
-    _, scores = weighted_sums(
-        _exchanged, score, data, items, memory=memory, chunk=chunk, report=report
-    )
+
+    def exchanged(item):
+        row, n, inserting = item
+        image, start, rank = jax.tree.map(lambda leaf: leaf[row], data)
+        return score(jnp.where((rank < n) == inserting, image, start))
+
+    items = row, count[level], inserting == 0
+    scores = map_rows(exchanged, items, execution or Execution())
     scores = jnp.reshape(scores, (3, b, 2, levels + 1))
     has_order = ~jnp.isnan(jnp.stack(importance)).any(tuple(range(2, inputs.ndim + 1)))
     scores = jnp.where(has_order[:, :, None, None], scores, jnp.nan)
@@ -105,8 +105,3 @@ def _ranks(importance):
     """Place of each cell when the largest comes first."""
     order = jnp.argsort(-importance.reshape(-1), stable=True)
     return jnp.argsort(order).reshape(importance.shape)
-
-
-def _exchanged(score, data, point):
-    (image, baseline, rank), (count, inserting) = data, point
-    return (), arguments.whole(score)(jnp.where((rank < count) == inserting, image, baseline))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from instrument_ig.attribution.arguments import Images
 from instrument_ig.attribution.checks.rank_correlation import rank_correlation
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.machine import Report
 from instrument_ig.types import Score, Split
 
 
@@ -19,7 +19,7 @@ def randomisation(
     randomised: Mapping[str, Score | Split],
     values: Images,
     *,
-    report: Report = None,
+    report: Report | None = None,
 ) -> dict[str, Float[Array, " B"]]:
     """Return the rank correlation of abs(values) with the maps of each randomised score.
 

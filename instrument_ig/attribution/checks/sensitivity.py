@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from instrument_ig.attribution import arguments
-from instrument_ig.attribution.work_items import Report
+from instrument_ig.machine import Report
 
 
 def max_sensitivity(
@@ -21,7 +21,7 @@ def max_sensitivity(
     key: Array,
     radius: float = 0.02,
     draws: int = 10,
-    report: Report = None,
+    report: Report | None = None,
 ) -> Float[Array, " B"]:
     """Return the largest norm(explain(x + e) - values) / norm(values) over draws of e.
 
