@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from instrument_ig.attribution.programs import Parts, is_traced, result_shape
-from instrument_ig.compilation import fast_jit
+from instrument_ig.machine import jit as fast_jit
 
 CPU_MEMORY = 2 * 2**30  # bytes, where the device does not say how many it has
 DEVICE_SHARE = 0.5  # of the device's memory: the rest is left to parameters and other arrays
