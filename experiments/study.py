@@ -4,7 +4,7 @@ Each step keeps what it made in the run folder, so that a stopped run goes on wh
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -351,12 +351,7 @@ def ten_way_row(
 
 def network(material: Material) -> Model:
     """Return the paper's network for the images of a spectrogram."""
-    return _network(material.front_end.shape)
-
-
-@lru_cache
-def _network(shape: tuple[int, int]) -> Model:
-    return models.MODELS["chen"](shape, 1)
+    return models.MODELS["chen"](material.front_end.shape, 1)
 
 
 def find_note(material: Material, name: str | None, first: Mapping[str, int]) -> int:

@@ -77,12 +77,21 @@ def check(
 
 
 def cascade(model: Model, variables: Any, key: jax.Array) -> Iterator[tuple[str, Any]]:
-    """Yield the variables with layers made random from the output down, and the last one's name."""
-    fresh = model.init(key)
-    params = dict(variables["params"])
-    for layer in reversed(params):
-        params[layer] = fresh["params"][layer]
-        yield layer, {**variables, "params": dict(params)}
+    """Yield the variables with layers made new from the output down, and the last one's name.
+
+    A layer's running statistics become those of a new network with its parameters.
+    """
+    fresh, layers = model.init(key), [row.name for row in model.summary() if row.parameters]
+    for depth in reversed(range(len(layers))):
+        yield layers[depth], _with_layers(variables, fresh, layers[depth:])
+
+
+def _with_layers(variables, fresh, layers):
+    """The variables where some layers are those of `fresh`, in every collection that has them."""
+    return {
+        kind: {layer: (fresh if layer in layers else variables)[kind][layer] for layer in own}
+        for kind, own in variables.items()
+    }
 
 
 def _rows(found, notes):

@@ -6,7 +6,7 @@ R references (baselines) or resamples. Arrays are time-major: an image and a hea
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -59,7 +59,7 @@ class Prediction(NamedTuple):
     """What a model says of a batch, with everything it computed on the way."""
 
     logits: Float[Array, "B K"]
-    taps: Mapping[str, Float[Array, "B ..."]]  # named intermediate maps, in order of depth
+    taps: Mapping[str, Float[Array, "B ..."]]  # named maps, in order of depth, also after jit
     state: Any  # running statistics after this batch (as before it, in inference)
 
 
@@ -71,39 +71,61 @@ class Layer(NamedTuple):
     parameters: int  # that training changes
 
 
-class Model(NamedTuple):
-    """An architecture as pure functions of its variables."""
+@runtime_checkable
+class Model(Protocol):
+    """An architecture as pure functions of its variables.
 
-    init: Callable[..., Any]  # key -> variables: {"params": ..., running statistics, if any}
-    apply: Callable[..., Prediction]  # variables, images [B, T, F], *, key=None (None: inference)
+    It is a hashable value: models of one architecture are equal and share compiled programs.
+    """
+
     n_outputs: int  # logits per image
-    prefix: Callable[..., Any] | None = None  # variables, images, tap=None -> that tap's maps
-    rest: Callable[..., Any] | None = None  # variables, those maps, tap=None -> logits
-    # tap None: the affine first layer
-    summary: Callable[[], tuple[Layer, ...]] | None = None  # from the image down
+    taps: tuple[str, ...]  # names of the feature maps, in order of depth
+
+    def init(self, key: Any) -> Any:
+        """Draw variables: {"params": {layer: ...}}, and running statistics likewise, if any."""
+
+    def apply(
+        self, variables: Any, images: Any, *, key: Any = None, mask: Any = None
+    ) -> Prediction:
+        """Predict images [B, T, F]; as in training where there is a key.
+
+        Examples outside `mask` [B], booleans, do not count in the statistics of a batch; None: all
+        of them do. Inference does not read it.
+        """
+
+    def prefix(self, variables: Any, images: Any, tap: str | None = None) -> Any:
+        """Return the maps [B, ...] at a tap; None: after the affine first layer."""
+
+    def rest(self, variables: Any, maps: Any, tap: str | None = None) -> Float[Array, "B K"]:
+        """Return the logits of such maps."""
+
+    def summary(self) -> tuple[Layer, ...]:
+        """List the layers from the image down; those with parameters are named as in variables."""
 
 
 Score = Callable[..., Float[Array, ""]]  # image [T, F] -> scalar
 
 
 class Split(NamedTuple):
-    """A score cut in two: score(image) = rest(prefix(image)), both functions of one example."""
+    """A score cut in two, both functions of one example; called, it is the score."""
 
     prefix: Callable[..., Any]
     rest: Callable[..., Float[Array, ""]]
 
-    def __call__(self, image):
-        """Return the score of an image."""
+    def __call__(self, image: Any) -> Float[Array, ""]:
+        """Return rest(prefix(image))."""
         return self.rest(self.prefix(image))
 
 
 class Attribution(NamedTuple):
     """Heatmaps and how far to trust them, one row per input."""
 
-    values: Float[Array, "B T F"]
+    values: Float[Array, "B ..."]  # as the inputs, or as the maps of a tap
     residual: Float[Array, " B"]  # sum(values) - (score(input) - score(baseline))
     steps: Int[Array, " B"]  # path points spent on this map
-    converged: Bool[Array, " B"]  # |residual| within the tolerance
+    # |residual| within the tolerance and, where points were chosen by it, so is the root of the sum
+    # of the gaps' squared residuals: a sum can be small because errors happen to cancel
+    converged: Bool[Array, " B"]
 
 
 class Transport(NamedTuple):

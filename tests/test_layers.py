@@ -14,8 +14,6 @@ LEVELS = {
     "types": 0,
     "config": 0,
     "machine": 0,
-    "compilation": 0,
-    "onednn": 0,
     "models": 1,
     "attribution": 1,
     "metrics": 1,
@@ -30,7 +28,6 @@ LEVELS = {
 }
 # Rooms of one level that may import each other: storage is the lowest of the outside world.
 WITHIN_A_LEVEL = {
-    ("compilation", "onednn"),
     ("audio", "storage"),
     ("spectrograms", "storage"),
     ("spectrograms", "audio"),

@@ -1,10 +1,12 @@
 """The network of Chen et al. (2024), section 3.2."""
 
 from instrument_ig.models import layers
-from instrument_ig.types import Model
+from instrument_ig.models.correlation import correlate
 
 
-def chen(shape: tuple[int, int], n_outputs: int = 1) -> Model:
+def chen(
+    shape: tuple[int, int], n_outputs: int = 1, correlate: layers.Correlate = correlate
+) -> layers.Network:
     """Build three blocks of two convolutions, a dense layer of 256 and the logits.
 
     Feature maps are named in the order of the convolutions, conv2d_0 to conv2d_5, and are taken
@@ -13,6 +15,8 @@ def chen(shape: tuple[int, int], n_outputs: int = 1) -> Model:
     Args:
         shape: frames and bins of the images.
         n_outputs: logits; one for a binary question.
+        correlate: the convolution: maps [B, T, F, C], kernels [h, w, C, D] -> [B, T, F, D], zeros
+            around the maps.
 
     Cost: 2.4 GFLOP for the gradient of a 126 x 128 image; 8.2 M parameters, most of them in the
     dense layer.
@@ -23,8 +27,8 @@ def chen(shape: tuple[int, int], n_outputs: int = 1) -> Model:
     stages = []
     for block, channels in enumerate((32, 64, 128)):
         for name in (f"conv2d_{2 * block}", f"conv2d_{2 * block + 1}"):
-            stages += [layers.convolution(channels, name), layers.relu(tap=name)]
-        stages += [layers.pooling(), layers.dropout(0.25)]
-    stages += [layers.flatten(), layers.dense(256, "dense_0"), layers.relu(), layers.dropout(0.5)]
-    stages += [layers.dense(n_outputs, "dense_1")]
-    return layers.make_model(tuple(stages), shape, n_outputs)
+            stages += [layers.Convolution(channels, name, correlate), layers.Relu(tap=name)]
+        stages += [layers.MaxPool(), layers.Dropout(0.25)]
+    stages += [layers.Flatten(), layers.Dense(256, "dense_0"), layers.Relu(), layers.Dropout(0.5)]
+    stages += [layers.Dense(n_outputs, "dense_1")]
+    return layers.Network(tuple(stages), tuple(shape), n_outputs)

@@ -4,12 +4,8 @@ Checked against `lax.conv_general_dilated` in tests/models/test_correlation.py.
 """
 
 import jax
-import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
-
-from instrument_ig import onednn
 
 
 @jax.custom_vjp
@@ -28,8 +24,6 @@ def correlate(
 
     References: https://github.com/jax-ml/jax/issues/12868.
     """
-    if onednn.is_allowed() and maps.dtype == kernels.dtype == jnp.float32:
-        return _by_onednn(maps, kernels)
     return _slide(maps, kernels, _margins(kernels))
 
 
@@ -58,17 +52,3 @@ def _slide(maps, kernels, margins):
     return lax.conv_general_dilated(
         maps, kernels, (1, 1), margins, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-@custom_vmap
-def _by_onednn(maps, kernels):
-    return onednn.correlate(maps, kernels)
-
-
-@_by_onednn.def_vmap
-def _many_by_onednn(axis_size, batched, maps, kernels):
-    if batched[1]:  # networks side by side, for which oneDNN has no call
-        each = lambda maps, kernels: _slide(maps, kernels, _margins(kernels))
-        return jax.vmap(each, [0 if own else None for own in batched])(maps, kernels), True
-    found = _by_onednn(maps.reshape(-1, *maps.shape[2:]), kernels)
-    return found.reshape(axis_size, -1, *found.shape[1:]), True

@@ -1,12 +1,14 @@
-"""Layers that the networks share, and the network as a row of stages.
+"""The network as a row of stages, and the stages that the networks here are made of.
 
-A network is a tuple of stages applied in order. It can start after any stage and stop after any
-stage, so the affine first layer, a tap and the whole network are one idea: a place to cut.
+A network can start after any stage and stop after any stage, so the affine first layer, a tap and
+the whole network are one idea: a place to cut. Stages and networks are values: two that are made of
+the same are equal, and share compiled programs.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
 
 import flax.linen as nn
 import jax
@@ -15,157 +17,202 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from instrument_ig.models.correlation import correlate
-from instrument_ig.types import Layer, Model, Prediction
+from instrument_ig.types import Layer, Prediction
 
 # Of batch normalisation. Keras's momentum of 0.99 is for hundreds of steps per epoch: with 25,
 # validation would judge by the statistics of the untrained network for ten epochs, and early
 # stopping would end there. Epsilon is Keras's.
 MOMENTUM, EPSILON = 0.9, 1e-3
 
+Correlate = Callable[[Array, Array], Array]  # maps [B, T, F, C], kernels [h, w, C, D] -> [B,T,F,D]
+Shape = tuple[int, ...]
 
-class Stage(NamedTuple):
-    """One step of a network."""
 
-    run: Callable[..., Any]  # x, train, mask -> x, mostly maps; may own linen layers
-    name: str  # what it does; that of its linen layer, if it owns one
+class Stage:
+    """One step of a network, called with (x, train, mask); may own a linen layer of its name.
+
+    Each is a frozen dataclass, so that those of one kind with equal fields are equal.
+
+    `x` are mostly maps [B, T, F, C], `train` says whether this is training, `mask` [B] which
+    examples count in statistics of the batch (None: all).
+    """
+
+    name: str
     tap: str | None = None  # the name of its output, where that is a feature map
 
+    def __call__(self, x: Array, train: bool, mask: Array | None) -> Array:
+        """Return what the next stage gets."""
+        raise NotImplementedError
 
-class Network(nn.Module):
-    """Stages `first` to `last` of a row, and the feature maps that they produce."""
+    def layers(self, before: Shape, after: Shape) -> tuple[tuple[str, Shape], ...]:
+        """Return the layers of a summary with the shapes of their outputs; the first owns all."""
+        del before
+        return ((self.name, after),)
+
+
+class Row(nn.Module):
+    """Stages as linen runs them: it names, makes and finds their parameters."""
 
     stages: tuple[Stage, ...]
 
     @nn.compact
-    def __call__(self, x, first=0, last=None, *, train=False, mask=None):
+    def __call__(self, x, train=False, mask=None):
         """Return the last stage's output and the taps on the way."""
-        taps = {}
-        for stage in self.stages[first:last]:
-            x = stage.run(x, train, mask)
+        taps = OrderedDict()  # which keeps its order through JAX, unlike a dict
+        for stage in self.stages:
+            x = stage(x, train, mask)
             if stage.tap:
                 taps[stage.tap] = x
         return x, taps
 
 
-def make_model(stages: tuple[Stage, ...], shape: tuple[int, int], n_outputs: int) -> Model:
-    """Turn stages into a `Model` of images [T, F]; the first stage is its affine prefix.
+@dataclass(frozen=True)
+class Network:
+    """A row of stages as a `Model`.
 
-    Images of another shape, such as transposed ones, are refused with a ValueError.
+    Attributes:
+      stages: from maps [B, T, F, 1] to logits; the first is affine, for `prefix` ends there.
+      shape: frames and bins of the images; others, such as transposed ones, are refused with a
+        ValueError.
+      n_outputs: logits per image.
     """
-    shape = tuple(shape)
-    network = Network(stages)
-    cuts = {None: 1} | {stage.tap: i + 1 for i, stage in enumerate(stages) if stage.tap}
 
-    def init(key):
-        return network.init(key, jnp.zeros((1, *shape, 1)))
+    stages: tuple[Stage, ...]
+    shape: tuple[int, int]
+    n_outputs: int
 
-    def with_channel(images):
-        if images.shape[1:] != shape:
-            raise ValueError(f"images {images.shape}: the model is for [B, {shape[0]}, {shape[1]}]")
-        return images[..., None]
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The names of the feature maps, in order of depth."""
+        return tuple(stage.tap for stage in self.stages if stage.tap)
 
-    def apply(variables, images, *, key=None, mask=None):
-        x = with_channel(images)
+    def init(self, key):
+        """Draw variables."""
+        return Row(self.stages).init(key, jnp.zeros((1, *self.shape, 1)))
+
+    def apply(self, variables, images, *, key=None, mask=None):
+        """Predict; by the statistics of the batch and with dropout where there is a key."""
+        row, x = Row(self.stages), self._with_channel(images)
         state = {name: values for name, values in variables.items() if name != "params"}
         if key is None:
-            return Prediction(*network.apply(variables, x), state)
-        (logits, taps), state = network.apply(
-            variables, x, train=True, mask=mask, rngs={"dropout": key}, mutable=list(state)
+            return Prediction(*row.apply(variables, x), state)
+        (logits, taps), state = row.apply(
+            variables, x, True, mask, rngs={"dropout": key}, mutable=list(state)
         )
         return Prediction(logits, taps, state)
 
-    def cut(tap):
-        if tap not in cuts:
-            raise ValueError(f"no tap {tap!r}; there are {', '.join(filter(None, cuts))}")
-        return cuts[tap]
+    def prefix(self, variables, images, tap=None):
+        """Return the maps at a tap; None: after the first stage."""
+        return Row(self.stages[: self._cut(tap)]).apply(variables, self._with_channel(images))[0]
 
-    def prefix(variables, images, tap=None):
-        return network.apply(variables, with_channel(images), last=cut(tap))[0]
+    def rest(self, variables, maps, tap=None):
+        """Return the logits of such maps."""
+        return Row(self.stages[self._cut(tap) :]).apply(variables, maps)[0]
 
-    def rest(variables, maps, tap=None):
-        return network.apply(variables, maps, first=cut(tap))[0]
+    def summary(self):
+        """List the layers from the image down."""
+        return _summary(self)
 
-    def summary():
-        variables = jax.eval_shape(init, jax.random.key(0))
-        x = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-        rows = []
-        for place, stage in enumerate(stages):
-            run = partial(network.apply, first=place, last=place + 1)
-            x, _ = jax.eval_shape(run, variables, x)
-            own = jax.tree.leaves(variables["params"].get(stage.name, {}))
-            rows.append(Layer(stage.name, x.shape[1:], sum(leaf.size for leaf in own)))
-        return tuple(rows)
+    def _with_channel(self, images):
+        if images.shape[1:] != self.shape:
+            frames, bins = self.shape
+            raise ValueError(f"images {images.shape}: the model is for [B, {frames}, {bins}]")
+        return images[..., None]
 
-    return Model(init, apply, n_outputs, prefix, rest, summary)
+    def _cut(self, tap):
+        places = {None: 1} | {stage.tap: i for i, stage in enumerate(self.stages, 1) if stage.tap}
+        if tap not in places:
+            raise ValueError(f"no tap {tap!r}; there are {', '.join(self.taps)}")
+        return places[tap]
 
 
-def convolution(channels: int, name: str) -> Stage:
+@lru_cache
+def _summary(network):
+    variables = jax.eval_shape(network.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((1, *network.shape, 1), jnp.float32)
+    rows = []
+    for stage in network.stages:
+        before = x.shape[1:]
+        x, _ = jax.eval_shape(Row((stage,)).apply, variables, x)
+        own = sum(leaf.size for leaf in jax.tree.leaves(variables["params"].get(stage.name, {})))
+        for name, shape in stage.layers(before, x.shape[1:]):
+            rows.append(Layer(name, shape, own))
+            own = 0
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Convolution(Stage):
     """Correlate with 3x3 kernels and add a bias, keeping the size (zeros around the image)."""
 
-    def run(x, *_):
+    channels: int
+    name: str
+    correlate: Correlate = correlate  # any function of its type that keeps the size
+
+    def __call__(self, x, *_):
+        """Return maps of `channels` channels."""
         return nn.Conv(
-            channels,
+            self.channels,
             (3, 3),
             kernel_init=nn.initializers.glorot_uniform(),
-            conv_general_dilated=lambda maps, kernels, *_, **__: correlate(maps, kernels),
-            name=name,
+            conv_general_dilated=lambda maps, kernels, *_, **__: self.correlate(maps, kernels),
+            name=self.name,
         )(x)
 
-    return Stage(run, name)
 
-
-def relu(tap: str | None = None) -> Stage:
+@dataclass(frozen=True)
+class Relu(Stage):
     """Rectify, and call the result `tap`."""
-    return Stage(lambda x, *_: nn.relu(x), "relu", tap)
+
+    name = "relu"
+    tap: str | None = None
+
+    def __call__(self, x, *_):
+        """Return max(x, 0)."""
+        return nn.relu(x)
 
 
-def pooling() -> Stage:
+@dataclass(frozen=True)
+class MaxPool(Stage):
     """Keep the largest of each 2x2 window."""
-    return Stage(lambda x, *_: max_pool(x), "max_pool")
+
+    name = "max_pool"
+
+    def __call__(self, x, *_):
+        """Return maps of half the size."""
+        return max_pool(x)
 
 
-def batch_norm_pooling(name: str) -> tuple[Stage, Stage]:
-    """Normalise each channel, then keep the largest of each 2x2 window.
+@dataclass(frozen=True)
+class BatchNormPool(Stage):
+    """Normalise each channel, then keep the largest of each 2x2 window."""
+
+    name: str
+
+    def __call__(self, x, train, mask):
+        """Return normalised maps of half the size."""
+        return BatchNormAndPool(name=self.name)(x, train, mask)
+
+    def layers(self, before, after):
+        """Two, as they are commonly listed."""
+        return (self.name, before), (MaxPool.name, after)
+
+
+class BatchNormAndPool(nn.Module):
+    """Batch normalisation with the parameters and statistics of linen's, then `max_pool`.
+
+    By the batch in training, by running statistics otherwise. Linen's own mask is one of cells: it
+    is counted in arrays as large as the maps, a quarter of a training step on a CPU.
 
     An increasing function commutes with the maximum, so the windows are reduced first, of negated
     maps where the function decreases: a quarter of the values is normalised, and the derivatives
     by scale and bias are sums over a quarter.
     """
 
-    def pool(normalised, *_):
-        maps, mean, gain, bias = normalised
-        sign = jnp.where(gain < 0, -1.0, 1.0)
-        return (sign * max_pool(sign * maps) - mean) * gain + bias
-
-    normalise = Stage(lambda x, train, mask: BatchNorm(name=name)(x, train, mask), name)
-    return normalise, Stage(pool, "max_pool")
-
-
-class Normalised(NamedTuple):
-    """Maps [B, T, F, C] that are still to be normalised: (maps - mean) gain + bias."""
-
-    maps: Array
-    mean: Array  # [1, 1, 1, C], like the others
-    gain: Array
-    bias: Array
-
-    @property
-    def shape(self):
-        """That of the maps."""
-        return self.maps.shape
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation with the parameters and statistics of linen's, and a mask of examples.
-
-    By the batch in training, by running statistics otherwise. Linen's own mask is one of cells: it
-    is counted in arrays as large as the maps, a quarter of a training step on a CPU.
-    """
-
     @nn.compact
-    def __call__(self, x, train, mask=None):
-        """Return how maps [B, T, F, C] are normalised; examples outside `mask` [B] do not count."""
-        channels = x.shape[-1]
+    def __call__(self, maps, train, mask=None):
+        """Return pooled maps [B, t, f, C]; examples outside `mask` [B] do not count."""
+        channels = maps.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
@@ -173,13 +220,15 @@ class BatchNorm(nn.Module):
         mean, var = running_mean.value, running_var.value
         if train:
             running = mean, var
-            mean, var = _moments(x, jnp.ones(len(x)) if mask is None else mask)
+            mean, var = _moments(maps, jnp.ones(len(maps)) if mask is None else mask)
             running_mean.value, running_var.value = (
                 MOMENTUM * old + (1 - MOMENTUM) * new
                 for old, new in zip(running, (mean, var), strict=True)
             )
         gain = lax.rsqrt(var + EPSILON) * scale
-        return Normalised(x, *(values[None, None, None] for values in (mean, gain, bias)))
+        mean, gain, bias = (values[None, None, None] for values in (mean, gain, bias))
+        sign = jnp.where(gain < 0, -1.0, 1.0)
+        return (sign * max_pool(sign * maps) - mean) * gain + bias
 
 
 def _moments(maps, mask):
@@ -191,27 +240,56 @@ def _moments(maps, mask):
     return mean, jnp.maximum(square - mean * mean, 0)
 
 
-def dropout(rate: float) -> Stage:
+@dataclass(frozen=True)
+class Dropout(Stage):
     """Zero a share `rate` of the values in training and scale up the rest."""
-    return Stage(
-        lambda x, train, _: nn.Dropout(rate, deterministic=not train)(x), f"dropout {rate}"
-    )
+
+    rate: float
+
+    @property
+    def name(self):
+        """What a summary calls it."""
+        return f"dropout {self.rate}"
+
+    def __call__(self, x, train, _):
+        """Return the values that are left."""
+        return nn.Dropout(self.rate, deterministic=not train)(x)
 
 
-def flatten() -> Stage:
+@dataclass(frozen=True)
+class Flatten(Stage):
     """Put all values of an example in one row."""
-    return Stage(lambda x, *_: x.reshape(len(x), -1), "flatten")
+
+    name = "flatten"
+
+    def __call__(self, x, *_):
+        """Return [B, values]."""
+        return x.reshape(len(x), -1)
 
 
-def average() -> Stage:
+@dataclass(frozen=True)
+class Average(Stage):
     """Average each channel over time and frequency."""
-    return Stage(lambda x, *_: x.mean((1, 2)), "average")
+
+    name = "average"
+
+    def __call__(self, x, *_):
+        """Return [B, C]."""
+        return x.mean((1, 2))
 
 
-def dense(features: int, name: str) -> Stage:
+@dataclass(frozen=True)
+class Dense(Stage):
     """Multiply by a matrix and add a bias."""
-    kernel_init = nn.initializers.glorot_uniform()
-    return Stage(lambda x, *_: nn.Dense(features, name=name, kernel_init=kernel_init)(x), name)
+
+    features: int
+    name: str
+
+    def __call__(self, x, *_):
+        """Return [B, features]."""
+        return nn.Dense(
+            self.features, kernel_init=nn.initializers.glorot_uniform(), name=self.name
+        )(x)
 
 
 @jax.custom_jvp

@@ -1,10 +1,12 @@
 """From a model to the scalar function of one image that attribution methods explain."""
 
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
-import numpy as np
+from jax.tree_util import Partial
 
 from instrument_ig.types import Model, Score, Split
 
@@ -26,10 +28,11 @@ def score(model: Model, variables: Any, class_index: int = 0, output: Output = "
     Raises:
         ValueError: there is no such class or output.
 
-    Cost: nothing before it is called; then one forward pass of one image.
+    Cost: the variables are put on the device, unless they are there; each call is one forward pass
+        of one image. The model is traced once for all its scores.
     """
-    index = _checked_index(model, class_index)
-    return jax.tree_util.Partial(_whole(model, output), variables, index)
+    variables, index = _checked(model, variables, class_index, output)
+    return Partial(Fixed(_whole, (model, output)), variables, index)
 
 
 def split(
@@ -57,45 +60,52 @@ def split(
     Numerics: wherever the model is cut, the score changes only by rounding.
     Cost: that of `score`, in two parts.
     """
-    index = _checked_index(model, class_index)
-    prefix, rest = _halves(model, output, tap)
-    partial = jax.tree_util.Partial
-    return Split(partial(prefix, variables), partial(rest, variables, index))
-
-
-# Cached, because equal functions must be one object to share a compiled program.
-@lru_cache
-def _whole(model, output):
-    read = _reader(model, output)
-    return lambda variables, index, image: read(
-        model.apply(variables, image[None]).logits[0], index
+    variables, index = _checked(model, variables, class_index, output)
+    return Split(
+        Partial(Fixed(_prefix, (model, tap)), variables),
+        Partial(Fixed(_rest, (model, output, tap)), variables, index),
     )
 
 
-@lru_cache
-def _halves(model, output, tap):
-    read = _reader(model, output)
-    return (
-        lambda variables, image: model.prefix(variables, image[None], tap)[0],
-        lambda variables, index, maps: read(model.rest(variables, maps[None], tap)[0], index),
-    )
+@dataclass(frozen=True)
+class Fixed:
+    """A function whose first arguments are fixed; equal to another of equal parts."""
+
+    function: Callable[..., Any]
+    first: tuple  # hashable
+
+    def __call__(self, *others: Any) -> Any:
+        """Return function(*first, *others)."""
+        return self.function(*self.first, *others)
 
 
-def _checked_index(model, class_index):
-    """The index as an array; JAX itself would clamp one that is out of range."""
+# Compiled functions remember their traces. Every attribution traces its score anew, and to trace
+# linen's layers takes twenty times as long and more.
+@partial(jax.jit, static_argnums=(0, 1))
+def _whole(model, output, variables, index, image):
+    return _read(model, output, model.apply(variables, image[None]).logits[0], index)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _prefix(model, tap, variables, image):
+    return model.prefix(variables, image[None], tap)[0]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _rest(model, output, tap, variables, index, maps):
+    return _read(model, output, model.rest(variables, maps[None], tap)[0], index)
+
+
+def _read(model, output, logits, index):
+    if output == "logit":
+        return logits[index]
+    return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[index]
+
+
+def _checked(model, variables, class_index, output):
+    """The variables and the index as JAX arrays; JAX would clamp an index out of range."""
     if not 0 <= class_index < model.n_outputs:
         raise ValueError(f"class_index={class_index}: the model has {model.n_outputs} outputs")
-    return np.asarray(class_index)
-
-
-def _reader(model, output):
-    """The map from a row of logits and an index to the scalar that is asked for."""
-    if output not in ("logit", "probability"):
+    if output not in get_args(Output):
         raise ValueError(f"output={output!r}: neither logit nor probability")
-
-    def read(logits, index):
-        if output == "logit":
-            return logits[index]
-        return (jax.nn.sigmoid if model.n_outputs == 1 else jax.nn.softmax)(logits)[index]
-
-    return read
+    return jax.device_put((variables, class_index))

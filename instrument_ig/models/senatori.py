@@ -1,10 +1,12 @@
 """The network of Senatori and Nardone (2025), section 3.4.1 and Figure 4."""
 
 from instrument_ig.models import layers
-from instrument_ig.types import Model
+from instrument_ig.models.correlation import correlate
 
 
-def senatori(shape: tuple[int, int], n_outputs: int) -> Model:
+def senatori(
+    shape: tuple[int, int], n_outputs: int, correlate: layers.Correlate = correlate
+) -> layers.Network:
     """Build three normalised convolutions, the average of each last map, and two dense layers.
 
     Feature maps conv2d_0 to conv2d_2 are taken after the ReLU, before batch normalisation.
@@ -12,6 +14,7 @@ def senatori(shape: tuple[int, int], n_outputs: int) -> Model:
     Args:
         shape: frames and bins of the images. The parameters do not depend on it.
         n_outputs: logits, one per class.
+        correlate: the convolution, as for `chen`.
 
     Cost: 0.9 GFLOP for the gradient of a 126 x 128 image; 0.1 M parameters.
 
@@ -22,8 +25,8 @@ def senatori(shape: tuple[int, int], n_outputs: int) -> Model:
     stages = []
     for block, channels in enumerate((32, 64, 128)):
         name = f"conv2d_{block}"
-        stages += [layers.convolution(channels, name), layers.relu(tap=name)]
-        stages += layers.batch_norm_pooling(f"batch_norm_{block}")
-    stages += [layers.average(), layers.dense(128, "dense_0"), layers.relu(), layers.dropout(0.5)]
-    stages += [layers.dense(n_outputs, "dense_1")]
-    return layers.make_model(tuple(stages), shape, n_outputs)
+        stages += [layers.Convolution(channels, name, correlate), layers.Relu(tap=name)]
+        stages += [layers.BatchNormPool(f"batch_norm_{block}")]
+    stages += [layers.Average(), layers.Dense(128, "dense_0"), layers.Relu(), layers.Dropout(0.5)]
+    stages += [layers.Dense(n_outputs, "dense_1")]
+    return layers.Network(tuple(stages), tuple(shape), n_outputs)

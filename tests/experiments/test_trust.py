@@ -65,17 +65,33 @@ def test_a_map_is_told_from_its_shuffled_cells(checked):
     assert (np.array(good) < np.array(bad)).all()
 
 
-def test_the_cascade_randomises_from_the_output_down():
-    model = models.MODELS["chen"]((16, 12), 1)
-    variables = model.init(jax.random.key(0))
+@pytest.mark.parametrize("through_jit", [False, True])
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("chen", ["dense_1", "dense_0", *(f"conv2d_{i}" for i in range(5, -1, -1))]),
+        (
+            "senatori",
+            ["dense_1", "dense_0"]
+            + [f"{kind}_{i}" for i in (2, 1, 0) for kind in ("batch_norm", "conv2d")],
+        ),
+    ],
+)
+def test_the_cascade_randomises_from_the_output_down(name, order, through_jit):
+    model = models.MODELS[name]((16, 12), 2)
+    # Running statistics as training leaves them: not those of a new network.
+    variables = jax.tree.map(lambda leaf: leaf + 0.5, model.init(jax.random.key(0)))
+    if through_jit:  # which sorts the keys of dicts
+        variables = jax.jit(lambda tree: tree)(variables)
     same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
     seen = []
     for layer, changed in trust.cascade(model, variables, jax.random.key(1)):
         seen.append(layer)
-        for name, params in changed["params"].items():
-            assert same(params, variables["params"][name]) == (name not in seen)
-    assert seen[0] == "dense_1"
-    assert seen[-1] == "conv2d_0"
+        assert jax.tree.structure(changed) == jax.tree.structure(variables)
+        for kind, layers in changed.items():
+            for name, own in layers.items():
+                assert same(own, variables[kind][name]) == (name not in seen), (kind, name)
+    assert seen == order
     assert {*seen} == {*variables["params"]}
 
 

@@ -1,4 +1,4 @@
-"""Both routes against `lax.conv_general_dilated`: oneDNN's call, and XLA's own convolutions."""
+"""Values, derivatives and mapping against `lax.conv_general_dilated`."""
 
 import jax
 import jax.numpy as jnp
@@ -6,26 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from instrument_ig import onednn
-from instrument_ig.models import correlation
+from instrument_ig.models import correlate
 
 NEAR = {"rtol": 1e-4, "atol": 1e-4}  # sums of up to 189 products of order 1, in another order
-
-
-@pytest.fixture(params=["oneDNN", "XLA"])
-def route(request):
-    return request.param
-
-
-@pytest.fixture
-def correlate(route):
-    if route == "XLA":
-        yield correlation.correlate
-    elif not onednn.is_there():
-        pytest.skip("no oneDNN in this jaxlib")
-    else:
-        with onednn.allowed():
-            yield correlation.correlate
 
 
 def reference(maps, kernels):
@@ -38,7 +21,7 @@ def draw(rng, *shape):
 
 
 @pytest.mark.parametrize("kernel_shape", [(3, 3, 4, 6), (3, 5, 1, 2), (1, 1, 3, 3)])
-def test_values_and_derivatives_are_those_of_jax(correlate, kernel_shape, rng):
+def test_values_and_derivatives_are_those_of_jax(kernel_shape, rng):
     maps, kernels = draw(rng, 3, 9, 7, kernel_shape[2]), draw(rng, *kernel_shape)
     ours, pull_back = jax.vjp(correlate, maps, kernels)
     theirs, reference_pull_back = jax.vjp(reference, maps, kernels)
@@ -57,7 +40,7 @@ def test_values_and_derivatives_are_those_of_jax(correlate, kernel_shape, rng):
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 3)])
-def test_mapped_over_maps_kernels_or_both(correlate, axes, rng):
+def test_mapped_over_maps_kernels_or_both(axes, rng):
     stack = lambda array, axis: array if axis is None else jnp.stack([array, 2 * array - 1], axis)
     maps, kernels = draw(rng, 3, 9, 7, 4), draw(rng, 3, 3, 4, 6)
     maps, kernels = map(stack, (maps, kernels), axes)
@@ -71,7 +54,7 @@ def test_mapped_over_maps_kernels_or_both(correlate, axes, rng):
     )
 
 
-def test_inside_a_loop(correlate, rng):
+def test_inside_a_loop(rng):
     maps, kernels = draw(rng, 3, 2, 9, 7, 4), draw(rng, 3, 3, 4, 6)
 
     def in_a_loop(apply):
@@ -82,7 +65,7 @@ def test_inside_a_loop(correlate, rng):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64])
-def test_other_precisions_are_kept(correlate, dtype, rng):
+def test_other_precisions_are_kept(dtype, rng):
     with jax.enable_x64(dtype == jnp.float64):
         maps, kernels = draw(rng, 1, 4, 4, 2).astype(dtype), draw(rng, 3, 3, 2, 3).astype(dtype)
         found = jax.jit(lambda *both: correlate(*both))(maps, kernels)
@@ -90,19 +73,14 @@ def test_other_precisions_are_kept(correlate, dtype, rng):
         np.testing.assert_array_equal(found, jax.jit(reference)(maps, kernels))
 
 
-def calls(function, *shapes):
-    """Return how often a program calls oneDNN, and its convolutions."""
-    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    lines = jax.jit(function).lower(*shapes).as_text("hlo").splitlines()
-    return sum(onednn.CALL in line for line in lines), [x for x in lines if " convolution(" in x]
-
-
-def test_a_gradient_in_a_loop_is_made_of_three_correlations(route, correlate):
+def test_a_gradient_in_a_loop_is_made_of_three_correlations():
     def in_a_loop(maps, kernels):
         step = lambda total, one: (total + (correlate(one, kernels) ** 2).sum(), None)
         return lax.scan(step, jnp.zeros(()), maps)[0]
 
-    n_calls, convolutions = calls(jax.grad(in_a_loop, (0, 1)), (2, 1, 8, 8, 3), (3, 3, 3, 4))
-    assert (n_calls, len(convolutions)) == ((2, 1) if route == "oneDNN" else (0, 3))
+    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(2, 1, 8, 8, 3), (3, 3, 3, 4)])
+    lines = jax.jit(jax.grad(in_a_loop, (0, 1))).lower(*shapes).as_text("hlo").splitlines()
+    convolutions = [line for line in lines if " convolution(" in line]
+    assert len(convolutions) == 3
     # the dimension order that is fast in loops
     assert all("dim_labels=b01f_01io->b01f" in line for line in convolutions)

@@ -4,20 +4,60 @@ import jax
 import numpy as np
 import pytest
 
-from instrument_ig.models import MODELS, logits
+from instrument_ig import machine
+from instrument_ig.machine import Execution
+from instrument_ig.models import MODELS, correlate, logits
+
+SHAPE = (16, 12)
 
 
+@pytest.mark.parametrize("mesh", [None, 1])
 @pytest.mark.parametrize("count", [0, 1, 8, 11])
-def test_logits_of_any_number_of_images(count, key, rng):
-    model = MODELS["senatori"]((16, 12), 3)
+def test_logits_of_any_number_of_images(count, mesh, key, rng):
+    model = MODELS["senatori"](SHAPE, 3)
     variables = model.init(key)
-    images = rng.normal(size=(count, 16, 12)).astype(np.float32)
-    found = logits(model, variables, images)
+    images = rng.normal(size=(count, *SHAPE)).astype(np.float32)
+    execution = Execution(mesh=machine.data_mesh(mesh)) if mesh else None
+    found = logits(model, variables, images, execution=execution)
     assert found.shape == (count, 3)
     if count:
         # The same sums in another order: a few rounding errors of float32.
         expected = np.asarray(model.apply(variables, images).logits)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_decides_how_many_images_go_together(key, rng):
+    model = MODELS["chen"](SHAPE, 2)
+    variables = model.init(key)
+    images = rng.normal(size=(11, *SHAPE)).astype(np.float32)
+    expected = np.asarray(model.apply(variables, images).logits)
+    maps = 4 * sum(np.prod(layer.shape) for layer in model.summary())  # bytes of all, of one image
+    done = []
+    execution = Execution(memory=int(4 * maps), report=lambda *counts: done.append(counts))
+    found = logits(model, variables, images, execution=execution)
+    assert done == [(4, 11), (8, 11), (11, 11)]
+    # The same sums in another order: a few rounding errors of float32.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=f"one item needs {maps} bytes"):
+        logits(model, variables, images, execution=Execution(memory=int(maps) - 1))
+
+
+def test_few_programs_serve_all_numbers_and_all_are_precise(key, rng):
+    traces = []
+
+    def noting(maps, kernels):
+        traces.append((len(maps), jax.config.jax_default_matmul_precision))
+        return correlate(maps, kernels)
+
+    model = MODELS["senatori"](SHAPE, 3, noting)
+    variables = MODELS["senatori"](SHAPE, 3).init(key)
+    model.summary()  # is traced for itself
+    traces.clear()
+    with jax.default_matmul_precision("bfloat16"):
+        for count in (5, 6, 7, 8, 3, 4):
+            logits(model, variables, rng.normal(size=(count, *SHAPE)).astype(np.float32))
+    convolutions = 3
+    assert traces == [(8, "highest")] * convolutions + [(4, "highest")] * convolutions
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instrument_ig.models.layers import Network, batch_norm_pooling, max_pool
+from instrument_ig.models.layers import BatchNormPool, Row, max_pool
 
 
 def pool_by_hand(maps, change):
@@ -66,14 +66,12 @@ def test_normalising_after_pooling_is_linen_s_normalisation_before_it(train, rng
     maps, change, there = draw(4, 6, 7, 5), draw(4, 3, 3, 5), jnp.array([True, False, True, True])
     params = {"scale": jnp.array([1.0, -2, 0.5, -0.1, 3]), "bias": draw(5)}
     running = {"mean": draw(5), "var": jnp.exp(draw(5))}
-    ours = Network(batch_norm_pooling("norm"))
+    ours = Row((BatchNormPool("norm"),))
     linen = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3)
 
     def found(params, maps):
         variables = {"params": {"norm": params}, "batch_stats": {"norm": running}}
-        (pooled, _), state = ours.apply(
-            variables, maps, train=train, mask=there, mutable=["batch_stats"]
-        )
+        (pooled, _), state = ours.apply(variables, maps, train, there, mutable=["batch_stats"])
         return jnp.vdot(change[there], pooled[there]), (pooled, state["batch_stats"]["norm"])
 
     def expected(params, maps):

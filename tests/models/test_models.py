@@ -1,10 +1,13 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instrument_ig.models import MODELS, score, split
+from instrument_ig.models import MODELS, correlate, layers, score, split
+from instrument_ig.types import Model
 
 OUTPUTS = {"chen": 1, "senatori": 5}
 SHAPES = [(126, bins) for bins in (1025, 128, 40, 12, 7, 6)] + [(94, 128), (94, 40)]
@@ -43,7 +46,44 @@ def test_every_shape_gives_logits_and_named_maps(name, shape, key):
             expected[f"conv2d_{block * convolutions + layer}"] = (2, frames, bins, channels)
         frames, bins = (max(size // 2, 1) for size in (frames, bins))
     assert {tap: maps.shape for tap, maps in prediction.taps.items()} == expected
-    assert list(prediction.taps) == list(expected)  # in order of depth
+    assert list(prediction.taps) == list(model.taps) == list(expected)  # in order of depth
+
+
+def test_equal_models_are_one_key_and_others_are_not():
+    kinds = [
+        MODELS[name](shape, outputs)
+        for name in MODELS
+        for shape in ((16, 12), (12, 16))
+        for outputs in (1, 2)
+    ]
+    again = [type(model)(model.stages, model.shape, model.n_outputs) for model in kinds]
+    assert [*map(hash, kinds)] == [*map(hash, again)]
+    assert kinds == again
+    assert len({*kinds, *again}) == len(kinds)
+    other = MODELS["chen"]((16, 12), 1, correlate=lambda maps, kernels: correlate(maps, kernels))
+    assert other != kinds[0]
+    assert layers.Flatten() != layers.Average()  # stages without fields, of different kinds
+    assert all(isinstance(model, Model) for model in kinds)
+
+
+def test_taps_keep_their_order_through_jit(key):
+    stages = layers.Relu("z"), layers.Relu("a"), layers.Flatten(), layers.Dense(1, "dense_0")
+    model = layers.Network(stages, (4, 3), 1)
+    found = jax.jit(model.apply)(model.init(key), jnp.ones((1, 4, 3)))
+    assert list(found.taps) == list(model.taps) == ["z", "a"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_convolution_is_the_caller_s(name, key):
+    plain, images = MODELS[name]((16, 12), 2), jax.random.normal(key, (2, 16, 12))
+    doubled = MODELS[name](
+        (16, 12), 2, correlate=lambda maps, kernels: 2 * correlate(maps, kernels)
+    )
+    variables = plain.init(key)
+    double = lambda path, leaf: 2 * leaf if "conv" in str(path) and leaf.ndim == 4 else leaf
+    expected = plain.apply(jax.tree_util.tree_map_with_path(double, variables), images)
+    # Twice a sum and the sum of doubled products are the same numbers of float32.
+    np.testing.assert_array_equal(doubled.apply(variables, images).logits, expected.logits)
 
 
 def test_feature_maps_have_the_sizes_of_the_paper(key):
@@ -189,6 +229,38 @@ def test_scores_are_logits_and_probabilities_of_one_image(small):
     for tap in (None, "conv2d_2"):
         halves = split(model, variables, k, "probability", tap)
         np.testing.assert_allclose(halves.rest(halves.prefix(images[1])), probability, **near)
+        np.testing.assert_array_equal(halves(images[1]), halves.rest(halves.prefix(images[1])))
+
+
+@pytest.mark.parametrize("make", [score, split])
+def test_scores_of_one_architecture_are_traced_once_and_share_programs(make, key):
+    traces = []
+
+    def counting(maps, kernels):
+        traces.append(maps.shape)
+        return correlate(maps, kernels)
+
+    images = jax.random.normal(key, (2, 16, 12))
+    gradient = jax.jit(lambda score, images: jax.vmap(jax.grad(score))(images))
+    for seed in range(2):
+        for index in range(2):
+            model = MODELS["senatori"]((16, 12), 2, counting)
+            variables = jax.device_get(MODELS["senatori"]((16, 12), 2).init(jax.random.key(seed)))
+            explained = make(model, variables, index)
+            assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(explained))
+            found = gradient(explained, images)
+            by_hand = jax.grad(partial(logit, variables, index))
+            expected = jax.vmap(by_hand)(images)
+            # Sums of up to 1152 products in float32, in another order.
+            near = {"rtol": 1e-3, "atol": 1e-4 * float(abs(expected).max())}
+            np.testing.assert_allclose(found, expected, **near)
+            jax.make_jaxpr(lambda x, explained=explained: explained(x))(images[0])
+    assert gradient._cache_size() == 1
+    assert len(traces) == 3  # convolutions
+
+
+def logit(variables, index, image):
+    return senatori_by_hand(variables, image[None])[0, index]
 
 
 @pytest.mark.parametrize("make", [score, split])

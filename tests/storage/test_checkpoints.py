@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from instrument_ig import training
+from instrument_ig.models.layers import Dense, Flatten, Network
 from instrument_ig.storage import checkpoints
-from instrument_ig.types import Model, Prediction
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -121,11 +121,7 @@ def test_nothing_is_found_where_nothing_is(tmp_path, saved):
 
 def train_with_checkpoints(folder, on_saved=lambda: None):
     """Train a linear model for ten epochs, saving each, on from where the folder is; the digest."""
-    init = lambda key: {"params": {"w": jax.random.normal(key, (48, 2))}}
-    apply = lambda variables, images, **_: Prediction(
-        images.reshape(len(images), -1) @ variables["params"]["w"], {}, {}
-    )
-    model, key = Model(init, apply, 2), jax.random.key(0)
+    model, key = Network((Flatten(), Dense(2, "dense_0")), (8, 6), 2), jax.random.key(0)
     images = jax.random.normal(key, (8, 8, 6))
     examples = training.Examples(images, jnp.arange(8) % 2, jnp.ones(8))
     state = training.start(model, key, 10)

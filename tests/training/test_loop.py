@@ -5,10 +5,10 @@ import optax
 import pytest
 
 from instrument_ig import training
-from instrument_ig.models import MODELS
+from instrument_ig.models import MODELS, correlate
+from instrument_ig.models.layers import Convolution, Dense, Flatten, Network
 from instrument_ig.training import Examples, loop
 from instrument_ig.training.objective import cross_entropy, evaluate, mean
-from instrument_ig.types import Model, Prediction
 
 pytestmark = pytest.mark.permissive("optax.adam raises a float to an integer power")
 
@@ -16,20 +16,9 @@ SHAPE = (8, 6)
 RECIPE = {"batch_size": 4, "learning_rate": 3e-3}
 
 
-def linear(outputs=1):
-    """Logistic regression as a `Model`: no dropout, so that steps can be repeated by hand."""
-
-    def init(key):
-        return {"params": {"w": 0.1 * jax.random.normal(key, (48, outputs))}}
-
-    def apply(variables, images, *, key=None, mask=None):
-        del key, mask
-        return Prediction(images.reshape(len(images), -1) @ variables["params"]["w"], {}, {})
-
-    return Model(init, apply, outputs)
-
-
-LINEAR, CHEN = linear(), MODELS["chen"](SHAPE, 1)
+# Logistic regression: no dropout, so that steps can be repeated by hand.
+LINEAR = Network((Flatten(), Dense(1, "dense_0")), SHAPE, 1)
+CHEN = MODELS["chen"](SHAPE, 1)
 
 
 def make_examples(rng, count, classes=2):
@@ -67,7 +56,8 @@ def test_an_epoch_is_adam_on_shuffled_batches(key, rng):
         params = optax.apply_updates(params, change)
     done = training.train(LINEAR, state, examples, examples, **RECIPE)
     # Compiled as one program the additions are in another order.
-    np.testing.assert_allclose(done.variables["params"]["w"], params["w"], rtol=1e-5, atol=1e-6)
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    jax.tree.map(compare, done.variables["params"], params)
     np.testing.assert_allclose(done.history.train_loss, [np.mean(losses)], rtol=1e-5)
     judged, _ = evaluate(LINEAR, {"params": params}, examples)
     np.testing.assert_allclose(done.history.valid_loss, [mean(judged)[0]], rtol=1e-5)
@@ -149,24 +139,40 @@ def test_several_models_train_under_vmap(key, rng):
         alone = training.train(
             LINEAR, training.start(LINEAR, keys[i], 1), examples[i], examples[i], **RECIPE
         )
-        w = together.variables["params"]["w"][i]
         # Products of one matrix and of two stacked ones add up in another order.
-        np.testing.assert_allclose(w, alone.variables["params"]["w"], rtol=1e-4, atol=1e-6)
+        compare = lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-6)
+        jax.tree.map(compare, together.variables, alone.variables)
 
 
-def test_one_program_serves_all_epochs_and_models(key, rng):
+def test_one_program_serves_all_epochs_models_and_learning_rates(key, rng):
     examples = make_examples(rng, 8)
     before = loop.compiled_epoch()._cache_size()
-    for seed in (key, jax.random.key(1)):
+    for seed, learning_rate in ((key, 1e-3), (jax.random.key(1), 2e-3)):
         training.train(
-            CHEN,
+            MODELS["chen"](SHAPE, 1),
             training.start(CHEN, seed, 2),
             examples,
             examples,
             batch_size=2,
-            learning_rate=1e-3,
+            learning_rate=learning_rate,
         )
     assert loop.compiled_epoch()._cache_size() == before + 1
+
+
+def test_an_epoch_is_precise_whatever_the_ambient_setting(key, rng):
+    seen = set()
+
+    def noting(maps, kernels):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return correlate(maps, kernels)
+
+    stages = Convolution(2, "conv2d_0", noting), Flatten(), Dense(1, "dense_0")
+    model = Network(stages, SHAPE, 1)
+    state, examples = training.start(model, key, 1), make_examples(rng, 4)
+    seen.clear()
+    with jax.default_matmul_precision("bfloat16"):
+        training.train(model, state, examples, examples, **RECIPE)
+    assert seen == {"highest"}
 
 
 @pytest.mark.parametrize("empty", ["training", "validation"])
