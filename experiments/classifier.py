@@ -50,7 +50,7 @@ class Classifier(NamedTuple):
         Integrated gradients start at zero, the image's own mean, and take `steps` points.
         """
         cam = attribution.grad_cam(self._at_tap(class_index), image[None])
-        whole = models.split(self.model, self.variables, class_index, "probability")
+        whole = models.score(self.model, self.variables, class_index, "probability")
         integrated = attribution.integrated_gradients(
             whole, image[None], np.zeros_like(image), steps=steps
         )
@@ -67,7 +67,7 @@ class Classifier(NamedTuple):
 
     def _at_tap(self, class_index):
         return models.split(
-            self.model, self.variables, class_index, "probability", LAST_CONVOLUTION
+            self.model, self.variables, class_index, "probability", tap=LAST_CONVOLUTION
         )
 
 

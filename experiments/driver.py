@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -46,12 +45,9 @@ def _keep_freed_memory() -> None:
 
 def keep_programs(cache_dir: str | None = None) -> None:
     """Keep compiled programs in the cache: runs that go on or come next need not compile them."""
-    import jax
+    from instrument_ig import machine
 
-    folder = cache.folder(cache_dir) / "programs" / platform.node()  # they fit one machine
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    machine.keep_programs(cache.folder(cache_dir) / "programs")
 
 
 def run_folder(name: str, settings: Mapping[str, Any]) -> Path:

@@ -23,6 +23,7 @@ from instrument_ig.audio.decode import BadAudio
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
 from instrument_ig.figures.sheet import save
+from instrument_ig.machine import Execution
 from instrument_ig.types import Dataset
 
 FLAGS = flags.FLAGS
@@ -33,8 +34,6 @@ FIGURE_TAPS = ("conv2d_5", "conv2d_3")  # of Figures 1 and 2
 
 def carry_out(folder: Path, dataset: Dataset, names: Sequence[str], instruments: Sequence[str]):
     """Run the study and write everything into the run folder."""
-    # Completeness is measured: no TF32.
-    jax.config.update("jax_default_matmul_precision", "highest")
     notes = [note for note in dataset.notes if note.label in instruments]
     with sounds.refusing_bad_input():
         front_ends = {name: sounds.make_spectrogram(name) for name in names}
@@ -134,7 +133,7 @@ def explain_all(folder, material, trained, rows) -> dict[str, study.Arrays]:
             score = study.make_score(material, trained[instrument], FLAGS.score, FLAGS.attribution)
             starts = study.make_baselines(FLAGS.baseline, material, images)
             with progress(f"{material.name} heatmaps: {instrument}") as report:
-                found = method(score, images, starts, report=report)
+                found = method(score, images, starts, execution=Execution(report=report))
             return {name: np.asarray(values) for name, values in found._asdict().items()}
 
         path = folder / "resume" / f"{material.name}-{instrument}-maps.npz"
@@ -226,7 +225,7 @@ def draw(folder: Path, material, trained, maps, rows, config: MetricConfig) -> N
     instrument, image = material.notes[note].label, material.images[note]
     start = study.make_baselines(FLAGS.baseline, material, image[None])
     for tap in FIGURE_TAPS:
-        score = models.split(study.network(material), trained[instrument], 0, FLAGS.score, tap)
+        score = models.split(study.network(material), trained[instrument], 0, FLAGS.score, tap=tap)
         view = study.view_layer(score, image, start)
         title = f"{instrument}: {material.notes[note].name}, {name}"
         figure = map_figures.feature_maps(title, image, *view, axes, tap)

@@ -18,7 +18,7 @@ from instrument_ig.figures.maps import strongest
 from instrument_ig.spectrograms import standardise
 from instrument_ig.storage import files
 from instrument_ig.training import problems
-from instrument_ig.types import Attribution, Axis, Model, Note, Spectrogram, Split
+from instrument_ig.types import Attribution, Axis, Model, Note, Score, Spectrogram, Split
 
 Arrays = dict[str, np.ndarray]
 EMD_SOLVERS = {"emd": "flow", "emd_sinkhorn": "sinkhorn"}
@@ -109,7 +109,7 @@ def spread(material: Material, rows: np.ndarray, count: int, seed: int) -> np.nd
 
 
 def make_method(name: str, config: AttributionConfig, key: jax.Array) -> Callable[..., Attribution]:
-    """Return the attribution method (score, images, baselines, report=...) that the flags name."""
+    """Return the method (score, images, baselines, execution=...) that the flags name."""
     sampled = {"rule": config.rule, "steps": config.steps} if config.steps else {}
     if name == "integrated_grad_cam":
         return partial(attribution.ATTRIBUTIONS[name], key=key, **sampled)
@@ -121,10 +121,11 @@ def make_method(name: str, config: AttributionConfig, key: jax.Array) -> Callabl
     return partial(attribution.integrated_gradients, **promise)
 
 
-def make_score(material: Material, variables: Any, output: str, method: str) -> Split:
-    """Cut a model's score where the method needs it: at the last convolution or the first one."""
-    tap = LAST_TAP if method in attribution.AT_A_TAP else None
-    return models.split(network(material), variables, 0, output, tap)
+def make_score(material: Material, variables: Any, output: str, method: str) -> Score | Split:
+    """Return a model's score, cut at the last convolution where the method looks there."""
+    if method in attribution.AT_A_TAP:
+        return models.split(network(material), variables, 0, output, tap=LAST_TAP)
+    return models.score(network(material), variables, 0, output)
 
 
 def map_rows(material: Material, notes: np.ndarray, found: Arrays) -> list[dict[str, Any]]:

@@ -93,10 +93,10 @@ class Model(Protocol):
         of them do. Inference does not read it.
         """
 
-    def prefix(self, variables: Any, images: Any, tap: str | None = None) -> Any:
-        """Return the maps [B, ...] at a tap; None: after the affine first layer."""
+    def prefix(self, variables: Any, images: Any, tap: str) -> Any:
+        """Return the maps [B, ...] at a tap."""
 
-    def rest(self, variables: Any, maps: Any, tap: str | None = None) -> Float[Array, "B K"]:
+    def rest(self, variables: Any, maps: Any, tap: str) -> Float[Array, "B K"]:
         """Return the logits of such maps."""
 
     def summary(self) -> tuple[Layer, ...]:

@@ -30,7 +30,7 @@ from instrument_ig.audio import DATASETS
 from instrument_ig.config import AudioConfig, SpectrogramConfig, TrainConfig
 from instrument_ig.spectrograms import SPECTROGRAMS
 from instrument_ig.spectrograms.extraction import extract
-from instrument_ig.types import Split
+from instrument_ig.types import Score
 
 INSTRUMENTS = ("bass", "brass", "flute", "guitar")
 EPOCHS = {"logmel": 6, "stft": 2}
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     """A trained network of one spectrogram and notes that it never heard."""
 
     variables: Any
-    score: Split
+    score: Score
     images: np.ndarray  # [64, T, F]
 
     def ours(self, batch: int, **options) -> Callable:
@@ -60,7 +60,7 @@ class Case(NamedTuple):
         wide = lambda leaf: np.asarray(leaf, np.float64)
         variables, images = jax.tree.map(wide, (self.variables, self.images[rows]))
         network = models.MODELS["chen"](images.shape[1:], 1)
-        return Case(variables, models.split(network, variables), images)
+        return Case(variables, models.score(network, variables), images)
 
     def captum(self, batch: int, tuned: bool, **options) -> Callable:
         """Return the same call on the twin; it gives maps and residuals as NumPy arrays."""
@@ -108,7 +108,7 @@ def case(spectrogram: str, instrument: str = INSTRUMENTS[0]) -> Case:
     others = np.random.default_rng(0).permutation(np.setdiff1d(tested, own))
     chosen = np.concatenate([own, others])[:64]
     variables = state.best_variables
-    return Case(variables, models.split(network, variables), material.images[chosen])
+    return Case(variables, models.score(network, variables), material.images[chosen])
 
 
 def measure_equal_steps() -> Iterator[dict]:
@@ -332,7 +332,7 @@ def _noise(spectrogram, batch):
 def _explain_noise(spectrogram, batch, steps):
     images = _noise(spectrogram, batch)
     network = models.MODELS["chen"](images.shape[1:], 1)
-    score = models.split(network, network.init(jax.random.key(0)))
+    score = models.score(network, network.init(jax.random.key(0)))
     return integrated_gradients(score, images, np.zeros_like(images[0]), steps=steps).values
 
 

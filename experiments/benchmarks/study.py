@@ -200,7 +200,7 @@ def measure_maps() -> Iterator[dict]:
 
 def _explain_calls(variables, images):
     model, plain = models.MODELS["chen"](SHAPE, 1), PlainChen()
-    score, baseline = models.split(model, variables), np.zeros_like(images[0])
+    score, baseline = models.score(model, variables), np.zeros_like(images[0])
     gradient = jax.jit(jax.grad(lambda x: plain.apply({"params": variables["params"]}, x).sum()))
 
     def ours():

@@ -101,11 +101,11 @@ class Network:
         )
         return Prediction(logits, taps, state)
 
-    def prefix(self, variables, images, tap=None):
-        """Return the maps at a tap; None: after the first stage."""
+    def prefix(self, variables, images, tap):
+        """Return the maps at a tap."""
         return Row(self.stages[: self._cut(tap)]).apply(variables, self._with_channel(images))[0]
 
-    def rest(self, variables, maps, tap=None):
+    def rest(self, variables, maps, tap):
         """Return the logits of such maps."""
         return Row(self.stages[self._cut(tap) :]).apply(variables, maps)[0]
 
@@ -120,7 +120,7 @@ class Network:
         return images[..., None]
 
     def _cut(self, tap):
-        places = {None: 1} | {stage.tap: i for i, stage in enumerate(self.stages, 1) if stage.tap}
+        places = {stage.tap: i for i, stage in enumerate(self.stages, 1) if stage.tap}
         if tap not in places:
             raise ValueError(f"no tap {tap!r}; there are {', '.join(self.taps)}")
         return places[tap]

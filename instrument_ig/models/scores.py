@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax
 from jax.tree_util import Partial
+from jaxtyping import Array, Float
 
 from instrument_ig.types import Model, Score, Split
 
@@ -35,14 +36,20 @@ def score(model: Model, variables: Any, class_index: int = 0, output: Output = "
     return Partial(Fixed(_whole, (model, output)), variables, index)
 
 
+def all_logits(model: Model, variables: Any) -> Callable[..., Float[Array, " K"]]:
+    """Make the function image [T, F] -> the model's logits, like `score`."""
+    return Partial(Fixed(_logits, (model,)), jax.device_put(variables))
+
+
 def split(
     model: Model,
     variables: Any,
     class_index: int = 0,
     output: Output = "logit",
-    tap: str | None = None,
+    *,
+    tap: str,
 ) -> Split:
-    """Cut `score` in two: after the affine first layer, or after a tap.
+    """Cut `score` in two at a tap.
 
     `prefix` maps an image [T, F] to feature maps and `rest` maps those to the score, so that
     attributions of `rest` at `prefix(image)` explain the score by the tap's feature maps.
@@ -52,7 +59,7 @@ def split(
         variables: its parameters and running statistics.
         class_index: which logit.
         output: as for `score`.
-        tap: where to cut; None is after the first convolution and its bias, an affine map.
+        tap: where to cut: one of `model.taps`.
 
     Raises:
         ValueError: there is no such class, output or (once called) tap; the message lists the taps.
@@ -81,6 +88,11 @@ class Fixed:
 
 # Compiled functions remember their traces. Every attribution traces its score anew, and to trace
 # linen's layers takes twenty times as long and more.
+@partial(jax.jit, static_argnums=0)
+def _logits(model, variables, image):
+    return model.apply(variables, image[None]).logits[0]
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _whole(model, output, variables, index, image):
     return _read(model, output, model.apply(variables, image[None]).logits[0], index)

@@ -19,14 +19,14 @@ def checked():
     variables = model.init(jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(3, 16, 12)).astype(np.float32)
     random = {
-        layer: models.split(model, changed)
+        layer: models.score(model, changed)
         for layer, changed in trust.cascade(model, variables, jax.random.key(1))
     }
     baselines = {"zero": np.zeros((16, 12), np.float32), "mean": images.mean(0)}
     method = partial(integrated_gradients, steps=20)
     return trust.check(
         method,
-        models.split(model, variables),
+        models.score(model, variables),
         random,
         images,
         baselines,
