@@ -2,6 +2,7 @@
 
 from instrument_ig.machine.batches import map_rows, n_rows, nobody
 from instrument_ig.machine.compiling import jit, keep_programs
+from instrument_ig.machine.distributed import start_distributed
 from instrument_ig.machine.evaluations import Evaluations
 from instrument_ig.machine.execution import Execution, Report, available_memory, fitting
 from instrument_ig.machine.grids import sum_over_points
@@ -32,6 +33,7 @@ __all__ = [
     "over_processes",
     "replicated",
     "rowwise",
+    "start_distributed",
     "sum_over_points",
     "trace",
 ]

@@ -13,7 +13,13 @@ from jax import lax
 from instrument_ig.machine import devices
 from instrument_ig.machine.execution import Execution, available_memory
 from instrument_ig.machine.programs import Program, is_traced, shapes_of_one, trace
-from instrument_ig.machine.sharing import n_devices, over_processes, replicated, rowwise
+from instrument_ig.machine.sharing import (
+    gathered,
+    n_devices,
+    over_processes,
+    replicated,
+    rowwise,
+)
 
 GROWTH = 8  # batches of small programs grow by this at once, so that few are tried
 IN_FLIGHT = 2  # batches that may wait in a device's queue, each with its own temporary memory
@@ -80,7 +86,8 @@ def _map_rows(function, precision, done, rows, execution):
     needs = lambda size: program_needs(call, *shapes(size))
     size = largest(sizes(n, execution), needs, execution)
     done = done or telling(execution, n)
-    return in_batches(partial(call, arrays), rows, traced.program.out, size, done)
+    compute = lambda batch: gathered(call(arrays, batch), execution)
+    return in_batches(compute, rows, traced.program.out, size, done)
 
 
 class Sizes(NamedTuple):

@@ -20,7 +20,7 @@ from instrument_ig.machine import devices
 from instrument_ig.machine.batches import largest, n_rows, program_needs, sizes, stacked
 from instrument_ig.machine.execution import Execution, available_memory
 from instrument_ig.machine.programs import Program, shapes_of_one, trace
-from instrument_ig.machine.sharing import n_devices, replicated, rowwise
+from instrument_ig.machine.sharing import gathered, n_devices, replicated, rowwise
 
 BLOCK = 256  # places in a block of one device, at most
 PER_ROW = 16  # places for each row, where there are few rows
@@ -169,7 +169,7 @@ class Evaluations:
             block = self._open_block(len(again))
             _, n = self._fill(block, again)
             sums, again = self._add(sums, block, weights), again[n:]
-        return jax.tree.map(lambda leaf: leaf.sum(0)[: self._n], sums)
+        return gathered(jax.tree.map(lambda leaf: leaf.sum(0)[: self._n], sums), self._execution)
 
     @property
     def _out(self):

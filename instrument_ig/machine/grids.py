@@ -27,7 +27,13 @@ from instrument_ig.machine.batches import (
 )
 from instrument_ig.machine.execution import Execution
 from instrument_ig.machine.programs import Program, is_traced, shapes_of_one, trace
-from instrument_ig.machine.sharing import n_devices, over_processes, replicated, rowwise
+from instrument_ig.machine.sharing import (
+    gathered,
+    n_devices,
+    over_processes,
+    replicated,
+    rowwise,
+)
 
 
 def sum_over_points(
@@ -156,10 +162,10 @@ def _sum_over_points(function, points, weights, precision, done, rows, execution
     def sums(batch):
         found = _zeros(out, height * shared)
         if in_loop:
-            return call((arrays, *blocks), batch, found)
+            return gathered(call((arrays, *blocks), batch, found), execution)
         for block in range(len(blocks[1])):
             found = call((arrays, *jax.tree.map(lambda leaf: leaf[block], blocks)), batch, found)  # noqa: B023
-        return found
+        return gathered(found, execution)
 
     return in_batches(sums, rows, out, height * shared, done)
 

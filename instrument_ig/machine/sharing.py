@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -101,6 +102,15 @@ def _local(execution):
     if mesh is None or not mesh.is_multi_process:
         return execution
     return dataclasses.replace(execution, mesh=mesh.local_mesh)
+
+
+def gathered(tree: Any, execution: Execution) -> Any:
+    """Bring rows from the devices that share them to the default device.
+
+    By way of the host: a copy between devices would remember their mesh in its type, and no
+    function that closes over it could be shared over that mesh again.
+    """
+    return tree if execution.mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def replicated(tree: Any, execution: Execution) -> Any:
