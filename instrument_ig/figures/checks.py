@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from instrument_ig.figures.sheet import sheet
+from instrument_ig.figures.sheet import sheet, styled
 
 
+@styled
 def check_curves(
     fraction: np.ndarray,
     insertion: Mapping[str, np.ndarray],

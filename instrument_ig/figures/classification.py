@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from instrument_ig.figures.colours import distinct_colours
-from instrument_ig.figures.sheet import sheet
+from instrument_ig.figures.sheet import sheet, styled
 from instrument_ig.stats import Reliability
 
 Rows = Sequence[Mapping[str, Any]]
@@ -17,6 +17,7 @@ MARKERS = "os^Dv"  # a second way to tell classes of similar colours apart
 NO_SUPPORT_COLOUR = "0.88"
 
 
+@styled
 def class_distribution(rows: Rows, split: str) -> Figure:
     """Draw Figure 1: notes per class, stacked by part.
 
@@ -39,6 +40,7 @@ def class_distribution(rows: Rows, split: str) -> Figure:
     return figure
 
 
+@styled
 def confusion_matrix(
     counts: Float[np.ndarray, "K K"], classes: Sequence[str], title: str
 ) -> Figure:
@@ -66,6 +68,7 @@ def confusion_matrix(
     return figure
 
 
+@styled
 def tsne_map(
     places: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], classes: Sequence[str]
 ) -> Figure:
@@ -82,6 +85,7 @@ def tsne_map(
     return figure
 
 
+@styled
 def calibration(curves: Mapping[str, tuple[Reliability, float]]) -> Figure:
     """Draw how often predictions are right against the probability that they claim.
 
@@ -106,6 +110,7 @@ def calibration(curves: Mapping[str, tuple[Reliability, float]]) -> Figure:
     return figure
 
 
+@styled
 def model_scores(rows: Rows) -> Figure:
     """Draw accuracy and macro F1 of all models, the two splits side by side, with intervals.
 
@@ -133,6 +138,7 @@ def model_scores(rows: Rows) -> Figure:
     return figure
 
 
+@styled
 def model_summary(rows: Rows, title: str) -> Figure:
     """Draw Figure 4: the network's layers from the image down, with shapes and parameters.
 

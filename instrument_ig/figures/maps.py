@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from instrument_ig.figures.images import colour_limit, draw_image, draw_overlay
-from instrument_ig.figures.sheet import grid, sheet
+from instrument_ig.figures.sheet import grid, sheet, styled
 from instrument_ig.types import Axis
 
 Axes2 = tuple[Axis, Axis]
 
 
+@styled
 def feature_maps(
     title: str,
     spectrogram: np.ndarray,
@@ -58,6 +59,7 @@ def strongest(features: np.ndarray, count: int = 4) -> np.ndarray:
     return np.argsort(-features.mean(axis=(0, 1)))[:count]
 
 
+@styled
 def heatmap_grid(
     names: Sequence[str],
     spectrograms: Sequence[np.ndarray],
@@ -91,6 +93,7 @@ def shortened(name: str, size: int = 22) -> str:
     return name if len(name) <= size else f"{name[: size // 2 - 1]}\u2026{name[-size // 2 :]}"
 
 
+@styled
 def subtraction(
     names: Sequence[str],
     first: np.ndarray,

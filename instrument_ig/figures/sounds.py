@@ -7,12 +7,13 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from instrument_ig.figures.images import colour_limit, draw_image, draw_overlay
-from instrument_ig.figures.sheet import grid, sheet
+from instrument_ig.figures.sheet import grid, sheet, styled
 from instrument_ig.types import Axis
 
 Axes2 = tuple[Axis, Axis]
 
 
+@styled
 def waveforms(names: Sequence[str], sounds: Float[np.ndarray, "K N"], sample_rate: int) -> Figure:
     """Draw Figure 2: one waveform per class, amplitude over seconds."""
     figure, panels = grid(len(names), 5, width=2.4, height=1.1, sharex=True, sharey=True)
@@ -25,6 +26,7 @@ def waveforms(names: Sequence[str], sounds: Float[np.ndarray, "K N"], sample_rat
     return figure
 
 
+@styled
 def spectrograms(
     names: Sequence[str], images: Float[np.ndarray, "K T F"], axes: Axes2, unit: str
 ) -> Figure:
@@ -38,6 +40,7 @@ def spectrograms(
     return figure
 
 
+@styled
 def grad_cam_steps(
     title: str,
     spectrogram: Float[np.ndarray, "T F"],
@@ -82,6 +85,7 @@ def grad_cam_steps(
     return figure
 
 
+@styled
 def prediction(
     title: str,
     spectrogram: Float[np.ndarray, "T F"],

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from instrument_ig.figures.sheet import grid, sheet
+from instrument_ig.figures.sheet import grid, sheet, styled
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -21,6 +20,7 @@ METRIC_LABELS = {
 }
 
 
+@styled
 def precision_bars(scores: Rows) -> Figure:
     """Draw Figure 4: precision per instrument, one bar per spectrogram, with its interval."""
     instruments = _names(scores, "instrument")
@@ -43,6 +43,7 @@ def precision_bars(scores: Rows) -> Figure:
     return figure
 
 
+@styled
 def box_plots(
     spectrogram: str,
     within: Mapping[str, Mapping[str, np.ndarray]],
@@ -67,7 +68,8 @@ def box_plots(
         for name, box in zip(boxes, drawn["boxes"], strict=True):
             box.set_facecolor("0.85" if name == "between" else "C0")
             box.set_alpha(0.6)
-        plt.setp(drawn["medians"], color="k")
+        for median in drawn["medians"]:
+            median.set_color("k")
         for row in statistics:
             here = (row["spectrogram"], row["metric"]) == (spectrogram, metric)
             if here and row["low"] is not None:
@@ -83,6 +85,7 @@ def box_plots(
     return figure
 
 
+@styled
 def training_curves(history: Rows) -> Figure:
     """Draw loss and accuracy per epoch, two lines per model; the kept epoch is marked."""
     spectrograms = _names(history, "spectrogram")
@@ -115,6 +118,7 @@ def training_curves(history: Rows) -> Figure:
     return figure
 
 
+@styled
 def comparison(scores: Rows, statistics: Rows) -> Figure:
     """Draw accuracy and the median of every metric, instruments down and spectrograms across."""
     spectrograms = _names(scores, "spectrogram")

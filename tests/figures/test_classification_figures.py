@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -14,12 +13,6 @@ from instrument_ig.types import Axis
 
 TIME = Axis("linear", tuple(0.032 * np.arange(94)), "s")
 BINS = Axis("linear", tuple(float(i) for i in range(40)), "coefficient")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 def widths(panel):

@@ -1,4 +1,6 @@
-import matplotlib.pyplot as plt
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,8 @@ CHROMA = Axis("circular", PITCHES, "pitch class")
 
 @pytest.fixture
 def panel():
-    figure, ((panel,),) = sheet.sheet()
-    yield panel
-    plt.close(figure)
+    _, ((panel,),) = sheet.sheet()
+    return panel
 
 
 def labels(ruler):
@@ -79,3 +80,17 @@ def test_the_excerpt_lies_around_the_largest_difference():
     values[125, 4] = 1.0
     assert maps._around_peak(values, 5) == (slice(121, 126), slice(2, 7))
     assert maps._around_peak(np.ones((3, 1)), 5) == (slice(0, 3), slice(0, 1))
+
+
+def test_drawing_leaves_the_callers_style_and_backend():
+    program = (
+        "import matplotlib\n"
+        "before = dict(matplotlib.rcParams)\n"
+        "import numpy as np\n"
+        "from instrument_ig.figures import checks, classification, maps, sounds, study\n"
+        "figure = classification.confusion_matrix(np.eye(3, dtype=int), ['a', 'b', '$c'], 'test')\n"
+        "figure.savefig('/dev/null', format='png')\n"
+        "assert dict(matplotlib.rcParams) == before\n"
+        "import sys; assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,17 +1,9 @@
 """What stands in the figures of the study is what was handed over."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgba
 
 from instrument_ig.figures import checks, study
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 def score_row(spectrogram, instrument, precision, accuracy=0.5, half=0.1):
