@@ -9,7 +9,7 @@ few bends that matter.
 Scores carry noise, by rounding at least. A gap's share of it is the same after the gap is cut,
 while an error of the rule becomes half or less; so noise is told from errors, and not chased.
 
-Checked against a 4096-point reference in tests/attribution/test_tolerance.py.
+Checked against a twin in double precision in tests/attribution/test_tolerance.py.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from instrument_ig.attribution.quadrature import midpoint
 from instrument_ig.machine import Evaluations, Execution, Traced
 
 FIRST = 8  # points of the first round, those of the midpoint rule
-GROWTH = 8  # each further round adds one point for every so many there are
+PER_NEW_POINT = 8  # each further round adds one point for every so many there are
 # Of the residual of a gap that is cut: above it noise must be the larger part, for a bend leaves
 # half of it (the worst gaps have their bend near an end), and curvature a quarter.
 NOISE_LEFT = 0.75
@@ -113,7 +113,7 @@ def integrate(
         # What is left of the sum is noise of the scores at the ends, which no point can mend.
         stalled = is_noise & (np.abs(total - totals[active]) <= STALLED * np.abs(total))
         totals[active] = total
-        wanted = max(1, points.position.shape[1] // GROWTH)
+        wanted = max(1, points.position.shape[1] // PER_NEW_POINT)
         again = _evaluated_again(gradients.kept(), points.number)
         twice = 2 if gradients.room() < len(active) * wanted else 1
         spent = steps[active] + again + twice * wanted > max_steps
