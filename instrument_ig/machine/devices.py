@@ -8,7 +8,7 @@ SHARE = 0.5  # of the device's memory: the rest is left to parameters and the ca
 CPU_CACHE = 2**21  # bytes that a core's own cache holds
 CPU_TEMPORARY = 2**24  # bytes of a program's temporary arrays up to which more at once is faster
 CPU_BATCH = 4  # images of the networks here: the activations of more leave the caches
-BATCHES = (32, 256)  # on accelerators: for short lists, and for all others
+FEW, MANY = 32, 256  # images that accelerators evaluate together: of short lists, and of long ones
 
 
 def is_cpu() -> bool:
@@ -31,10 +31,8 @@ def cached(item_bytes: int) -> int:
 
 def batch(count: int) -> int:
     """Return how many examples of a large network the device likes to evaluate together."""
-    if is_cpu():
-        return min(CPU_BATCH, next_power(count))
-    few, many = BATCHES
-    return few if count <= few else many
+    least, most = (1, CPU_BATCH) if is_cpu() else (FEW, MANY)
+    return min(most, max(least, next_power(count)))
 
 
 def likes_more(temporary: int, growth: int) -> bool:

@@ -84,8 +84,9 @@ def test_jit_and_vmap_pass_through_plain_closures(method, images, weight, key):
     several = jnp.stack([weight, -weight])
     run = lambda weight: explain(method, score_at_tap(weight), images, key)
     expected = [run(own) for own in several]
-    np.testing.assert_allclose(jax.vmap(run)(several), expected, atol=ROUNDING)
-    np.testing.assert_allclose(jax.jit(run)(weight), expected[0], atol=ROUNDING)
+    near = {"rtol": ROUNDING, "atol": ROUNDING}  # cells of Grad-CAM++ are up to 15
+    np.testing.assert_allclose(jax.vmap(run)(several), expected, **near)
+    np.testing.assert_allclose(jax.jit(run)(weight), expected[0], **near)
 
 
 @pytest.mark.parametrize("method", sorted(set(ATTRIBUTIONS) - AT_A_TAP))

@@ -23,7 +23,8 @@ def start(path, n_devices, *job):
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith(("SLURM_", "OMPI_"))
+        if not name.lower().endswith("_proxy")
+        and not name.startswith(("SLURM_", "OMPI_", "XLA_"))  # programs as users compile them
     }
     environment |= {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(n_devices)}
     arguments = [sys.executable, WORKER, path, *job]
