@@ -6,11 +6,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from instrument_ig.storage import cache
+
+if TYPE_CHECKING:
+    from instrument_ig import machine
 
 FLAGS = flags.FLAGS
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
@@ -28,6 +31,16 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
         print(f"{name}: stopped; start it again to go on", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)  # Orbax, if it was saving, would wait for its own threads for five minutes
+
+
+def execution(report: Callable[[int, int], None] | None = None) -> "machine.Execution":
+    """Return how to use the computer: all of its devices."""
+    import jax
+
+    from instrument_ig import machine
+
+    mesh = machine.data_mesh() if jax.device_count() > 1 else None
+    return machine.Execution(mesh=mesh, report=report)
 
 
 def _keep_freed_memory() -> None:

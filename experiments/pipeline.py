@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import options, sounds, study, trust
+from experiments import driver, options, sounds, study, trust
 from experiments.fitting import fit, fit_all
 from experiments.progress import console, progress
 from experiments.results import Result, write_results
@@ -23,7 +23,6 @@ from instrument_ig.audio.decode import BadAudio
 from instrument_ig.config import AttributionConfig, MetricConfig, TrainConfig
 from instrument_ig.figures import maps as map_figures
 from instrument_ig.figures.sheet import save
-from instrument_ig.machine import Execution
 from instrument_ig.types import Dataset
 
 FLAGS = flags.FLAGS
@@ -133,7 +132,7 @@ def explain_all(folder, material, trained, rows) -> dict[str, study.Arrays]:
             score = study.make_score(material, trained[instrument], FLAGS.score, FLAGS.attribution)
             starts = study.make_baselines(FLAGS.baseline, material, images)
             with progress(f"{material.name} heatmaps: {instrument}") as report:
-                found = method(score, images, starts, execution=Execution(report=report))
+                found = method(score, images, starts, execution=driver.execution(report))
             return {name: np.asarray(values) for name, values in found._asdict().items()}
 
         path = folder / "resume" / f"{material.name}-{instrument}-maps.npz"

@@ -194,7 +194,7 @@ class Evaluations:
         """Return the places of one device in a new block."""
         if self._in_loop:
             return max(self._chunk, min(BLOCK, devices.next_power(PER_ROW * self._n)))
-        few = wanted <= devices.FEW * self._n_devices  # two sizes, so that few programs are compiled
+        few = wanted <= devices.FEW * self._n_devices  # two sizes: few programs
         return min(self._chunk, devices.FEW if few else devices.MANY)
 
     def _new_block(self, size):
