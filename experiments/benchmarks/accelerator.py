@@ -30,6 +30,7 @@ STEPS = 50
 TOLERANCE = 0.01
 FLOOR = 0.01  # of the score difference that residuals are relative to
 EPSILON = 0.05
+BIAS = 0.1  # standard deviation; maps want some 20 points then, as of trained networks
 WITHIN_S = 10  # seconds of repeats of one measure
 FEW = 2  # maps and pairs that a plain loop computes too
 # Float32 rounding turns a rectifier here and there: one of 64 maps was .007 from another engine's.
@@ -82,9 +83,15 @@ class Subject(NamedTuple):
 
 @lru_cache
 def _subject(shape, count):
-    network = models.MODELS["chen"](shape, 1)
-    variables = jax.jit(network.init)(jax.random.key(0))
+    variables = jax.jit(models.MODELS["chen"](shape, 1).init)(jax.random.key(0))
+    variables = jax.tree_util.tree_map_with_path(_with_biases, variables)
     return Subject(variables, _score(shape, variables), drawn.images(shape, count))
+
+
+def _with_biases(path, leaf):
+    # Without biases the network is linear along every path from zero.
+    drawn_biases = BIAS * np.random.default_rng(leaf.size).normal(size=leaf.shape)
+    return jnp.asarray(drawn_biases, leaf.dtype) if path[-1].key == "bias" else leaf
 
 
 def _score(shape, variables):

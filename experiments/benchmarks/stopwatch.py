@@ -23,9 +23,7 @@ class Timing(NamedTuple):
     first_s: float  # the first call: compilation and warm-up included
 
 
-def time_call(
-    function: Callable[[], Any], repeats: int = 5, within_s: float = math.inf
-) -> Timing:
+def time_call(function: Callable[[], Any], repeats: int = 5, within_s: float = math.inf) -> Timing:
     """Time `function()` after one warm-up call, waiting for its arrays each time."""
     return time_calls({"": function}, repeats, within_s)[""]
 
