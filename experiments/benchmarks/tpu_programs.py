@@ -128,7 +128,7 @@ def _compiled(chips, function, shared, *rows):
     shared = jax.tree.map(put(PartitionSpec()), shared)
     rows = jax.tree.map(put(PartitionSpec(devices.AXIS)), rows)
     start = time.perf_counter()
-    with mock.patch.object(devices, "is_cpu", lambda: False):
+    with mock.patch.object(devices, "is_cpu", return_value=False):
         program = rowwise(function, Execution(mesh=mesh), carry=len(rows) > 1)
         return program.lower(shared, *rows).compile(), time.perf_counter() - start
 
