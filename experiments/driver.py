@@ -1,4 +1,7 @@
-"""How a driver starts and stops, and where its results go."""
+"""How a driver starts and stops, and where its results go.
+
+Imports little: one benchmark runs where only JAX and Flax are installed.
+"""
 
 import ctypes
 import os
@@ -9,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
-
-from instrument_ig.storage import cache
 
 if TYPE_CHECKING:
     from instrument_ig import machine
@@ -59,12 +60,15 @@ def _keep_freed_memory() -> None:
 def keep_programs(cache_dir: str | None = None) -> None:
     """Keep compiled programs in the cache: runs that go on or come next need not compile them."""
     from instrument_ig import machine
+    from instrument_ig.storage import cache
 
     machine.keep_programs(cache.folder(cache_dir) / "programs")
 
 
 def run_folder(name: str, settings: Mapping[str, Any]) -> Path:
     """Return --output_dir, by default a folder that the settings of the run name."""
+    from instrument_ig.storage import cache
+
     if FLAGS.output_dir:
         return Path(FLAGS.output_dir)
     return Path("runs") / f"{name}-{cache.digest(**settings)[:8]}"

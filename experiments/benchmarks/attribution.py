@@ -23,6 +23,7 @@ from captum.attr import IntegratedGradients
 
 from experiments import study
 from experiments.benchmarks import torch_twin
+from experiments.benchmarks.roofs import gradient_flop
 from experiments.benchmarks.stopwatch import peak_memory, time_call, time_calls
 from instrument_ig import models, training
 from instrument_ig.attribution import integrated_gradients
@@ -249,7 +250,7 @@ def measure_arithmetic() -> Iterator[dict]:
         calls = {"product": lambda: product(matrix), "ours": subject.ours(batch)}
         seconds = time_calls(calls, repeats=5)
         roof = 2 * 4096**3 / seconds["product"].median_s
-        flop = _gradient_flop(subject)
+        flop = gradient_flop(subject.variables, subject.images.shape[1:])
         rate = flop * batch * STEPS / seconds["ours"].median_s
         yield {
             "spectrogram": spectrogram,
@@ -259,18 +260,6 @@ def measure_arithmetic() -> Iterator[dict]:
             "matrix_product_gflop_per_s": round(roof / 1e9),
             "share": round(rate / roof, 2),
         }
-
-
-def _gradient_flop(subject):
-    """Return the floating point operations of one input gradient of the model as written."""
-    params = subject.variables["params"]
-    frames, bins = subject.images.shape[1:]
-    forward = 0
-    for place in range(6):
-        kernel = params[f"conv2d_{place}"]["kernel"]
-        forward += 2 * kernel.size * (frames >> place // 2) * (bins >> place // 2)
-    forward += 2 * sum(params[f"dense_{place}"]["kernel"].size for place in range(2))
-    return 2 * forward
 
 
 def _best_batch_size(subject):

@@ -10,26 +10,12 @@ import numpy as np
 import ot
 from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 
+from experiments.benchmarks.drawn import distributions
 from experiments.benchmarks.stopwatch import peak_memory, time_call
-from instrument_ig.metrics import pairwise_emd, to_distribution
+from instrument_ig.metrics import pairwise_emd
 from instrument_ig.metrics.ground import CIRCULAR, LINEAR, cost_matrix, ground_cost
 
-FLOOR = 1e-7
 UNITS = 2**30  # of mass, for solvers of whole numbers
-
-
-def maps_of(shape: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
-    """Draw maps [N, T, F] of a few blobs with heavy-tailed grain, as distributions with a floor."""
-    rng = np.random.default_rng(seed)
-    at = np.mgrid[: shape[0], : shape[1]] / np.reshape(shape, (2, 1, 1))
-    maps = np.zeros((count, *shape))
-    for heatmap in maps:
-        for _ in range(6):
-            centre, width = rng.uniform(size=(2, 2, 1, 1)) * ([[[1]], [[1]]], [[[0.2]], [[0.1]]])
-            away = (((at - centre) / (width + 0.01)) ** 2).sum(0)
-            heatmap += rng.uniform(0.2, 1) * np.exp(-away / 2)
-    maps *= rng.gamma(0.5, size=maps.shape)
-    return np.asarray(to_distribution(maps.astype(np.float32), floor=FLOOR))
 
 
 def measure_logmel() -> Iterator[dict]:
@@ -51,7 +37,7 @@ def measure_cells() -> Iterator[dict]:
 
 
 def _measure(shape, axes, reference, count, pairs) -> dict:
-    maps = maps_of(shape, count)
+    maps = distributions(shape, count)
     solve = lambda: pairwise_emd(maps, axes=axes, solver="flow")
     found = solve()
     exact = [_timed(reference, maps[i], maps[j], ground_cost(shape, axes)) for i, j in pairs]
@@ -85,7 +71,7 @@ def _timed(reference, p, q, ground):
 
 
 def _all_pairs(shape, count):
-    return pairwise_emd(jnp.asarray(maps_of(shape, count)), solver="flow").cost
+    return pairwise_emd(jnp.asarray(distributions(shape, count)), solver="flow").cost
 
 
 def min_cost_flow(p, q, ground) -> float:

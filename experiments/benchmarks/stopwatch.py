@@ -1,5 +1,6 @@
 """The one stopwatch: medians of blocked calls, first call apart; peak memory of a process."""
 
+import math
 import multiprocessing
 import re
 import resource
@@ -22,22 +23,36 @@ class Timing(NamedTuple):
     first_s: float  # the first call: compilation and warm-up included
 
 
-def time_call(function: Callable[[], Any], repeats: int = 5) -> Timing:
+def time_call(function: Callable[[], Any], repeats: int = 5, within_s: float = math.inf) -> Timing:
     """Time `function()` after one warm-up call, waiting for its arrays each time."""
-    return time_calls({"": function}, repeats)[""]
+    return time_calls({"": function}, repeats, within_s)[""]
 
 
-def time_calls(functions: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, Timing]:
+def time_calls(
+    functions: dict[str, Callable[[], Any]], repeats: int = 5, within_s: float = math.inf
+) -> dict[str, Timing]:
     """Time several functions in turn, so that a noisy moment of the machine hits all of them.
 
-    Without repeats the first calls stand for the median.
+    Without repeats the first calls stand for the median. After `within_s` seconds of repeats none
+    is begun.
     """
     first = {name: _seconds(function) for name, function in functions.items()}
     spent: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             spent[name].append(_seconds(function))
+        if sum(map(sum, spent.values())) > within_s:
+            break
     return {name: _summary(spent[name] or [first[name]], first[name]) for name in functions}
+
+
+def peak_bytes() -> int:
+    """Return the most that was held so far: on the device if it says so, else by the process.
+
+    The process's resident size is Linux only.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use") or _peak_resident()
 
 
 def peak_memory(target: Callable[..., Any], *args: Any, limit: int | None = None) -> int:
