@@ -23,11 +23,11 @@ from instrument_ig.metrics import (
     pairwise_emd,
     pairwise_js,
     pairwise_kl,
-    sinkhorn,
     to_distribution,
 )
-from instrument_ig.metrics.ground import ground_cost
 from instrument_ig.metrics.pairwise import MEMORY
+from instrument_ig.metrics.transport import sinkhorn
+from instrument_ig.metrics.transport.ground import ground_cost
 
 SHAPE = (126, 128)
 CELLS = SHAPE[0] * SHAPE[1]

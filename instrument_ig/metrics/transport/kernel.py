@@ -3,7 +3,7 @@
 The cost is a sum over the axes, so the kernel is applied along one axis, then along the other. A
 line is cut into blocks short enough for float32: a block meets itself as a small matrix product and
 everything beyond its ends through the blocks' totals. Checked against the dense matrix in
-tests/metrics/test_kernel.py.
+tests/metrics/transport/test_kernel.py.
 """
 
 import math
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from instrument_ig.metrics.ground import AxisCost, Ground, cost_matrix
+from instrument_ig.metrics.transport.ground import AxisCost, Ground, cost_matrix
 
 BLOCK = 128  # bins: matrix products of this size run at full speed
 SPAN = 80.0  # nats: exp(-SPAN) is still a normal float32

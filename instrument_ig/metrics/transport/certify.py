@@ -5,7 +5,7 @@ A potential f that rises by at most the ground distance between any two cells pr
 first divided by what it exceeds the ground distance by, and any flow is completed. All sums are
 bounded outwards by the rounding errors of float32, so that the exact W1, of the given float32 maps
 each divided by its sum, lies in [lower, upper] in exact arithmetic. Checked in float64 NumPy and
-against POT and OR-tools in tests/metrics/test_certify.py.
+against POT and OR-tools in tests/metrics/transport/test_certify.py.
 """
 
 import math
@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from instrument_ig.metrics.graph import AXES, Flow, divergence, flow_cost, with_hubs
-from instrument_ig.metrics.ground import Ground, diameter
-from instrument_ig.metrics.pyramid import complete
+from instrument_ig.metrics.transport.graph import AXES, Flow, divergence, flow_cost, with_hubs
+from instrument_ig.metrics.transport.ground import Ground, diameter
+from instrument_ig.metrics.transport.pyramid import complete
 from instrument_ig.types import Transport
 
 UNIT = 2.0**-24  # float32: one operation's relative error

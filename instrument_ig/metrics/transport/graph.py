@@ -8,14 +8,14 @@ edges per cell instead of one variable per pair of cells.
 Nodes are [..., A, B]: the cells of the two axes, and hubs as the last bin of a categorical axis. A
 flow is a pair of arrays, of the edges along axis -2 and along axis -1; positive flow runs towards
 the higher index, from the last bin to the first, or from a bin to its hub. Checked in float64 NumPy
-in tests/metrics/test_pyramid.py.
+in tests/metrics/transport/test_pyramid.py.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from instrument_ig.metrics.ground import AxisCost, Ground
+from instrument_ig.metrics.transport.ground import AxisCost, Ground
 
 Nodes = Float[Array, "*batch A B"]
 Flow = tuple[Array, Array]

@@ -4,8 +4,8 @@ import pytest
 from scipy.special import logsumexp
 
 from instrument_ig.metrics import CATEGORICAL, CIRCULAR, LINEAR
-from instrument_ig.metrics.ground import cost_matrix, ground_cost
-from instrument_ig.metrics.kernel import log_kernel
+from instrument_ig.metrics.transport.ground import cost_matrix, ground_cost
+from instrument_ig.metrics.transport.kernel import log_kernel
 
 SHAPES = [
     ((5, 300), (LINEAR, LINEAR)),  # several blocks, a last one that is cut

@@ -1,6 +1,6 @@
 """Where does an earth mover's distance sit? Its flow's cost by direction and place.
 
-Checked against moved point masses in tests/metrics/test_split_emd.py.
+Checked against moved point masses in tests/metrics/transport/test_split.py.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from jaxtyping import Array, Float
 
 from instrument_ig.config import MetricConfig
 from instrument_ig.metrics.arguments import checked_number, checked_pair
-from instrument_ig.metrics.emd import or_nan
-from instrument_ig.metrics.flow import solve
-from instrument_ig.metrics.graph import AXES, cut, flow_cost, pad_axis
-from instrument_ig.metrics.ground import LINEAR, ground_cost
+from instrument_ig.metrics.transport.emd import or_nan
+from instrument_ig.metrics.transport.flow import solve
+from instrument_ig.metrics.transport.graph import AXES, cut, flow_cost, pad_axis
+from instrument_ig.metrics.transport.ground import LINEAR, ground_cost
 from instrument_ig.types import Axis, Transport
 
 

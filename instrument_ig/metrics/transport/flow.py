@@ -3,7 +3,7 @@
 min sum c_e |m_e| over flows m whose divergence is p - q; its dual is max sum f (p - q) over
 potentials that rise by at most c_e along every edge e. A primal-dual method (PDHG with Halpern's
 anchor, reflected) works on both at once, from the coarsest level of a pyramid to the finest.
-Checked against moved point masses, POT and OR-tools in tests/metrics/test_flow.py.
+Checked against moved point masses, POT and OR-tools in tests/metrics/transport/test_flow.py.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from instrument_ig.metrics.certify import Solution, certify
-from instrument_ig.metrics.graph import (
+from instrument_ig.metrics.transport.certify import Solution, certify
+from instrument_ig.metrics.transport.graph import (
     AXES,
     Flow,
     Nodes,
@@ -27,8 +27,8 @@ from instrument_ig.metrics.graph import (
     edge_costs,
     with_hubs,
 )
-from instrument_ig.metrics.ground import Ground, diameter
-from instrument_ig.metrics.pyramid import (
+from instrument_ig.metrics.transport.ground import Ground, diameter
+from instrument_ig.metrics.transport.pyramid import (
     coarsen,
     complete,
     levels,

@@ -10,8 +10,9 @@ from ott.geometry import geometry
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
 
-from instrument_ig.metrics import CATEGORICAL, CIRCULAR, LINEAR, sinkhorn, to_distribution
-from instrument_ig.metrics.ground import cost_matrix, ground_cost
+from instrument_ig.metrics import CATEGORICAL, CIRCULAR, LINEAR, to_distribution
+from instrument_ig.metrics.transport import sinkhorn
+from instrument_ig.metrics.transport.ground import cost_matrix, ground_cost
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # POT's sources warn when they are first compiled

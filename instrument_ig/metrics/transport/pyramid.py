@@ -6,14 +6,14 @@ coarse flow balanced the blocks, what is left to balance is within blocks alone.
 first guess for a solver, and it makes `complete`: a flow for any leftover, in O(cells), that costs
 little more than the cheapest.
 
-Checked against the divergence in float64 NumPy in tests/metrics/test_pyramid.py.
+Checked against the divergence in float64 NumPy in tests/metrics/transport/test_pyramid.py.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from instrument_ig.metrics.graph import (
+from instrument_ig.metrics.transport.graph import (
     AXES,
     Flow,
     Nodes,
@@ -22,7 +22,7 @@ from instrument_ig.metrics.graph import (
     level_out,
     pad_axis,
 )
-from instrument_ig.metrics.ground import AxisCost, Ground
+from instrument_ig.metrics.transport.ground import AxisCost, Ground
 
 FEWEST = 5  # bins an axis keeps: below that, blocks say nothing about the cells in them
 

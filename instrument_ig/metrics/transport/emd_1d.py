@@ -1,6 +1,6 @@
 """The earth mover's distance along one axis alone, exact: of the marginals in time or frequency.
 
-Checked against SciPy and POT in tests/metrics/test_emd_1d.py.
+Checked against SciPy and POT in tests/metrics/transport/test_emd_1d.py.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from instrument_ig.metrics.arguments import checked_batches
 from instrument_ig.metrics.distribution import are_distributions
-from instrument_ig.metrics.graph import level_out
-from instrument_ig.metrics.ground import LINEAR, AxisCost, ground_cost
+from instrument_ig.metrics.transport.graph import level_out
+from instrument_ig.metrics.transport.ground import LINEAR, AxisCost, ground_cost
 from instrument_ig.types import Axis
 
 Maps = Float[Array | np.ndarray, "*batch T F"]

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 
-from instrument_ig.metrics.flow import solve, solve_many
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR, cost_matrix, ground_cost
+from instrument_ig.metrics.transport.flow import solve, solve_many
+from instrument_ig.metrics.transport.ground import (
+    CATEGORICAL,
+    CIRCULAR,
+    LINEAR,
+    cost_matrix,
+    ground_cost,
+)
 
 AXES = {
     "linear": (LINEAR, LINEAR),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instrument_ig.metrics.certify import (
+from instrument_ig.metrics.transport.certify import (
     certify,
     leftover,
     lower_bound,
@@ -16,9 +16,15 @@ from instrument_ig.metrics.certify import (
     tree_sum,
     upper_bound,
 )
-from instrument_ig.metrics.graph import differences, divergence, edge_costs, with_hubs
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR, cost_matrix, ground_cost
-from instrument_ig.metrics.pyramid import complete
+from instrument_ig.metrics.transport.graph import differences, divergence, edge_costs, with_hubs
+from instrument_ig.metrics.transport.ground import (
+    CATEGORICAL,
+    CIRCULAR,
+    LINEAR,
+    cost_matrix,
+    ground_cost,
+)
+from instrument_ig.metrics.transport.pyramid import complete
 
 GROUNDS = {
     "linear": ground_cost((7, 6)),

@@ -1,7 +1,7 @@
 """Earth mover's distance between heatmaps, with a rigorous interval around the exact value.
 
 One pair as a differentiable function, and all pairs; the two solvers are interchangeable. Checked
-against moved point masses, POT and OR-tools in tests/metrics/test_emd.py.
+against moved point masses, POT and OR-tools in tests/metrics/transport/test_emd.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 from instrument_ig.config import MetricConfig
 from instrument_ig.metrics.arguments import checked_number, checked_pair, checked_sets
 from instrument_ig.metrics.distribution import are_distributions
-from instrument_ig.metrics.ground import LINEAR, ground_cost
 from instrument_ig.metrics.pairwise import MEMORY, fitting, windows
+from instrument_ig.metrics.transport.ground import LINEAR, ground_cost
 from instrument_ig.types import Axis, Transport
 
 SOLVERS = ("sinkhorn", "flow")
@@ -189,11 +189,13 @@ def _solver(solver, epsilon, tolerance):
 
 def _load(solver):
     if solver == "flow":
-        from instrument_ig.metrics import flow
+        from instrument_ig.metrics.transport import flow
 
         return flow
     if solver == "sinkhorn":
-        from instrument_ig.metrics import sinkhorn  # imports OTT, which takes over a second
+        from instrument_ig.metrics.transport import (
+            sinkhorn,  # imports OTT, which takes over a second
+        )
 
         return sinkhorn
     raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")

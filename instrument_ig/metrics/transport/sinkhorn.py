@@ -3,7 +3,7 @@
 The only module that imports OTT. What Sinkhorn returns is turned into a potential and a flow, which
 `certify` makes rigorous: the interval holds the exact distance whatever epsilon and however early
 the iterations stopped. Checked against OTT's dense geometry and POT in
-tests/metrics/test_sinkhorn.py.
+tests/metrics/transport/test_sinkhorn.py.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from ott.geometry import geometry
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import sinkhorn
 
-from instrument_ig.metrics.certify import Solution, certify, lower_bound, sharpen
-from instrument_ig.metrics.flow import polish
-from instrument_ig.metrics.graph import AXES, level_out, with_hubs
-from instrument_ig.metrics.ground import Ground
-from instrument_ig.metrics.kernel import log_kernel, log_kernel_along
+from instrument_ig.metrics.transport.certify import Solution, certify, lower_bound, sharpen
+from instrument_ig.metrics.transport.flow import polish
+from instrument_ig.metrics.transport.graph import AXES, level_out, with_hubs
+from instrument_ig.metrics.transport.ground import Ground
+from instrument_ig.metrics.transport.kernel import log_kernel, log_kernel_along
 from instrument_ig.types import Transport
 
 ROUND = 10  # iterations between two looks at the marginals
