@@ -6,16 +6,23 @@ anchor, reflected) works on both at once, from the coarsest level of a pyramid t
 Checked against moved point masses, POT and OR-tools in tests/metrics/transport/test_flow.py.
 """
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from instrument_ig.machine import Execution, rowwise
+from instrument_ig.metrics.transport.attempts import (
+    Asked,
+    Problem,
+    batch_size,
+    passes,
+    until_narrow,
+)
 from instrument_ig.metrics.transport.certify import Solution, certify
 from instrument_ig.metrics.transport.graph import (
     AXES,
@@ -37,195 +44,149 @@ from instrument_ig.metrics.transport.pyramid import (
 )
 from instrument_ig.types import Transport
 
-ITERATIONS = 100  # on the finest level, in the first attempt
-MORE = 4  # times as many in every further attempt, and on levels that cost little
-MAX_ITERATIONS = 6400  # in the last attempt
+ITERATIONS = 100  # on the finest level, in the first attempt; the length of every compiled loop
+ATTEMPTS = (1, 4, 16, 64)  # times as many
+MORE = 4  # times as many, at most, on levels that cost little
 BALANCE = 3.0  # how much further a step moves the flow than the potential, relative to their sizes
-BATCH, MOST = 2**18, 16  # bytes of one array of a batch of pairs, which stays in cache; pairs
 
 Pairs = Float[Array, "P T F"]
 _NORM = {"linear": lambda _: 4, "circular": lambda _: 4, "categorical": lambda bins: bins + 1}
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """Where the primal-dual method stands."""
+
     potential: Nodes
     flow: Flow
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
+    """How far one step goes."""
+
     potential: Array
     flow: tuple[Array, Array]  # along either axis
     product: tuple[float, float]  # of the two
 
 
-def solve(
-    p: Pairs,
-    q: Pairs,
-    ground: Ground,
-    *,
-    tolerance: float,
-    max_iterations: int = MAX_ITERATIONS,
-) -> Solution:
-    """Solve and certify pairs in one compiled loop, which the slowest pair ends.
+def solve(p: Pairs, q: Pairs, problem: Problem, asked: Asked) -> Solution:
+    """Solve and certify pairs together, until the last is as narrow as the tolerance.
+
+    Until then all pairs are solved again, with four times as many iterations.
 
     Args:
       p: distributions; cells may be empty.
       q: others on the same cells.
-      ground: the axes' costs.
-      tolerance: relative width of the interval that counts as converged. Until it is reached, a
-        pair is solved again with four times as many iterations.
-      max_iterations: on the finest level, in the last attempt.
+      problem: the ground distance.
+      asked: the tolerance.
 
     Returns:
       The solution; `transport.cost` is the middle of the interval, and `iterations` those of the
       last attempt on the finest level.
 
     Numerics: see `certify`.
-    Cost: about three times `iterations` passes of 5 array reads and 3 writes over the cells.
+    Cost: about twice `iterations` passes of 5 array reads and 3 writes over the cells, at most
+      8,500 on the finest level.
     References: Beckmann, A continuous model of transportation, 1952; Chambolle and Pock, A
       first-order primal-dual algorithm for convex problems, 2011; Lu and Yang, Restarted Halpern
       PDHG for linear programming, 2024.
     """
+    return until_narrow(
+        lambda repeats: attempt(p, q, repeats, problem.ground, asked.tolerance), ATTEMPTS
+    )
 
-    def one(p, q):
-        def unfinished(carry):
-            iterations, found = carry
-            wide = found.transport.upper - found.transport.lower
-            return (wide > tolerance * found.transport.upper) & (iterations <= max_iterations)
 
-        def attempt(carry):
-            iterations, _ = carry
-            return iterations * MORE, _certified(p, q, ground, iterations, tolerance)
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt at pairs of the maps (P, Q), compiled once for all."""
 
-        first = attempt((jnp.asarray(ITERATIONS), None))
-        return lax.while_loop(unfinished, attempt, first)[1]
+    problem: Problem
 
-    return jax.vmap(one)(p, q)
+    def __call__(self, shared, pairs):
+        """Return the `Transport` of each pair of indices."""
+        (P, Q), asked, repeats = shared
+        i, j = pairs
+        return attempt(P[i], Q[j], repeats, self.problem.ground, asked.tolerance).transport
 
 
 def solve_many(
-    p: Pairs,
-    q: Pairs,
-    ground: Ground,
-    *,
-    tolerance: float,
-    max_iterations: int = MAX_ITERATIONS,
-    report: Callable[[int, int], None] | None = None,
+    maps: tuple[Array, Array],
+    pairs: tuple[np.ndarray, np.ndarray],
+    problem: Problem,
+    asked: Asked,
+    execution: Execution,
 ) -> Transport:
     """Solve and certify many pairs, each with as many iterations as it needs.
 
-    Batches small enough for the cache run one after the other; only the pairs whose interval is
-    wider than the tolerance go on to the next attempt.
-
     Args:
-      p: distributions; cells may be empty.
-      q: others on the same cells.
-      ground: the axes' costs.
-      tolerance: relative width of the interval that counts as converged.
-      max_iterations: on the finest level, in the last attempt.
-      report: called with the number of finished pairs and of all.
+      maps: rows P [N, T, F] and columns Q [M, T, F].
+      pairs: indices of both.
+      problem: the ground distance.
+      asked: the tolerance.
+      execution: how.
 
     Returns:
-      One entry per pair, as of `solve`.
-
-    Numerics: see `certify`.
-    Cost: see `solve`; memory for some twenty copies of a batch.
+      One entry per pair, as of `solve`, on the host.
     """
-    batch = min(max(1, BATCH // p[0].nbytes), MOST, len(p))
-    single = jnp.float32, jnp.float32, jnp.float32, bool, int, jnp.float32
-    found = Transport(*(np.zeros(len(p), kind) for kind in single))
-    waiting, iterations = np.arange(len(p)), ITERATIONS
-    while len(waiting) and iterations <= max_iterations:
-        for start in range(0, len(waiting), batch):
-            some = waiting[start : start + batch]
-            filled = np.resize(some, batch)  # repeats a pair where too few are left
-            part = _transports(
-                p[filled], q[filled], jnp.asarray(iterations), ground=ground, tolerance=tolerance
-            )
-            for field, values in zip(found, part, strict=True):
-                field[some] = np.asarray(values)[: len(some)]
-        wide = found.upper - found.lower > tolerance * found.upper
-        waiting, iterations = waiting[wide[waiting]], iterations * MORE
-        if report:
-            report(len(p) - len(waiting), len(p))
-    return Transport(*map(jnp.asarray, found))
+    batch = batch_size(len(pairs[0]), maps[0][0].nbytes, execution)
+    program = rowwise(Attempt(problem), execution)
+    return passes(program, (maps, asked), pairs, ATTEMPTS, batch)
 
 
-def polish(
-    potential: Float[Array, "T F"],
-    flow: Flow,
-    p: Float[Array, "T F"],
-    q: Float[Array, "T F"],
-    ground: Ground,
-    iterations: int,
-) -> Float[Array, "T F"]:
-    """Improve the potential of one pair, from any potential and flow, on the finest level alone.
-
-    Args:
-      potential: where to start.
-      flow: feasible or not; the better both are, the fewer iterations it takes.
-      p: a distribution.
-      q: another.
-      ground: the axes' costs.
-      iterations: primal-dual steps.
-
-    Returns:
-      The potential, 1-Lipschitz only in the limit (see `certify`).
-
-    Cost: 5 array reads and 3 writes over the cells per iteration.
-    """
-    if ground[0].bins > ground[1].bins:  # processors vectorise along the last axis
-        flow = tuple(along.T for along in flow[::-1])
-        return polish(potential.T, flow, p.T, q.T, ground[::-1], iterations).T
-    start = _State(with_hubs(potential, ground), flow)
-    state = _iterate(start, with_hubs(p - q, ground), ground, jnp.asarray(iterations))
-    return _without_hubs(state.potential, ground)
+def attempt(
+    p: Pairs, q: Pairs, repeats: Int[Array, ""], ground: Ground, tolerance: Float[Array, ""]
+) -> Solution:
+    """Run `repeats` times `ITERATIONS` on the finest level, more on coarser ones, and certify."""
+    descend = lambda excess: _descend(excess, levels(ground), repeats, 1)
+    state = jax.vmap(descend)(with_hubs(p - q, ground))
+    potential = without_hubs(state.potential, ground)
+    iterations = jnp.full(len(p), ITERATIONS * repeats)
+    options = {"tolerance": tolerance, "iterations": iterations}
+    return certify([potential], state.flow, p, q, ground, **options)
 
 
-@partial(jax.jit, static_argnames="ground")
-def _transports(p, q, iterations, *, ground, tolerance):
-    one = lambda p, q: _certified(p, q, ground, iterations, tolerance).transport
-    return jax.vmap(one)(p, q)
-
-
-def _certified(p, q, ground, iterations, tolerance):
-    if ground[0].bins > ground[1].bins:  # processors vectorise along the last axis
-        turned = _certified(p.T, q.T, ground[::-1], iterations, tolerance)
-        time, frequency = (along.T for along in turned.flow[::-1])
-        return turned._replace(potential=turned.potential.T, flow=(time, frequency))
-    state = _descend(with_hubs(p - q, ground), levels(ground), iterations, MORE * iterations)
-    potential = _without_hubs(state.potential, ground)
-    return certify(potential, state.flow, p, q, ground, tolerance=tolerance, iterations=iterations)
-
-
-def _without_hubs(potential, ground):
+def without_hubs(potential: Nodes, ground: Ground) -> Float[Array, "*batch T F"]:
+    """Keep the cells of an image alone."""
     for axis, along in zip(AXES, ground, strict=True):
         potential = cut(potential, axis, 0, along.bins)
     return potential
 
 
-def _descend(excess, grounds, iterations, most):
+def _descend(excess, grounds, repeats, times):
     """Solve the coarser levels first: their solution is where the finest starts."""
     fine, *coarser = grounds
-    if not coarser:
-        start = _State(jnp.zeros_like(excess), complete(excess, fine))
-        return _iterate(start, excess, fine, iterations)
-    more = jnp.minimum(2 * iterations, most)
-    coarse = _descend(coarsen(excess, fine, coarser[0]), coarser, more, most)
-    start = _State(
-        refine_potential(coarse.potential, fine, coarser[0]),
-        refine_flow(coarse.flow, fine, coarser[0]),
-    )
-    return _iterate(start, excess, fine, iterations)
+    if coarser:
+        blocks = coarsen(excess, fine, coarser[0])
+        coarse = _descend(blocks, coarser, repeats, min(2 * times, MORE))
+        potential = refine_potential(coarse.potential, fine, coarser[0])
+        start = State(potential, refine_flow(coarse.flow, fine, coarser[0]))
+    else:
+        start = State(jnp.zeros_like(excess), complete(excess, fine))
+    return primal_dual(start, excess, fine, repeats, times * ITERATIONS)
 
 
-def _iterate(start, excess, ground, iterations):
+def primal_dual(
+    start: State, excess: Nodes, ground: Ground, repeats: Int[Array, ""], iterations: int
+) -> State:
     """Run PDHG whose iterates, reflected, are drawn back to the start: 1 / (k + 2) of the way.
 
     One step T of PDHG raises the potential by sigma (excess - divergence), and lowers the flow by
     tau times the rise of the potential, as it was and went, less what its cost allows. Halpern's
     iteration is z -> (2 T z - z) (k + 1) / (k + 2) + start / (k + 2). Flows are in units of tau.
+
+    Args:
+      start: of one pair; the better it is, the fewer iterations it takes.
+      excess: p - q at every node.
+      ground: the axes' costs.
+      repeats: how often `iterations` are run. Accelerators run a loop of known length without
+        asking the host after every step.
+      iterations: of one compiled loop.
+
+    Cost: 5 array reads and 3 writes over the cells per iteration.
     """
+    if ground[0].bins > ground[1].bins:  # processors vectorise along the last axis
+        turned = State(start.potential.T, tuple(along.T for along in start.flow[::-1]))
+        found = primal_dual(turned, excess.T, ground[::-1], repeats, iterations)
+        return State(found.potential.T, tuple(along.T for along in found.flow[::-1]))
     steps = _step_sizes(start, ground)
     source = steps.potential * excess
     flow_start = tuple(m / tau for m, tau in zip(start.flow, steps.flow, strict=True))
@@ -255,17 +216,15 @@ def _iterate(start, excess, ground, iterations):
             anchored(k, m, anchor) for m, anchor in zip(turned, flow_start, strict=True)
         )
 
+    def run(repeat, carry):
+        first = repeat * iterations
+        return lax.fori_loop(0, iterations, lambda k, carry: step(first + k, carry), carry)
+
     costs = edge_costs(ground)
-    reflected, flow = lax.fori_loop(0, iterations, step, (start.potential, flow_start))
-    last = iterations.astype(excess.dtype) - 1
+    reflected, flow = lax.fori_loop(0, repeats, run, (start.potential, flow_start))
+    last = (repeats * iterations).astype(excess.dtype) - 1
     potential = anchored(last, reflected, start.potential)
-    reflected = reflect(potential, flow)
-    rises = differences(reflected, ground)
-    flow = map(shrink, flow, rises, costs)
-    return _State(
-        (potential + reflected) / 2,
-        tuple(m * tau for m, tau in zip(flow, steps.flow, strict=True)),
-    )
+    return State(potential, tuple(m * tau for m, tau in zip(flow, steps.flow, strict=True)))
 
 
 def _step_sizes(state, ground):
@@ -282,7 +241,7 @@ def _step_sizes(state, ground):
     guess = (diameter(ground) / 4) ** 2 * state.potential.size  # at the coarsest level, from zero
     ratio = flow / jnp.where(potential > 0, potential, guess)
     tau = jnp.where(ratio > 0, BALANCE * jnp.sqrt(ratio), 1.0)
-    return _Steps(1 / tau, tuple(tau * share for share in product), product)
+    return Steps(1 / tau, tuple(tau * share for share in product), product)
 
 
 def _clip(values, limit):  # jnp.clip takes care of NaN, for three times the instructions

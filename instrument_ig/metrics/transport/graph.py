@@ -13,7 +13,7 @@ in tests/metrics/transport/test_pyramid.py.
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from instrument_ig.metrics.transport.ground import AxisCost, Ground
 
@@ -53,7 +53,7 @@ def flow_cost(flow: Flow, ground: Ground) -> Flow:
     )
 
 
-def level_out(excess: Array, along: AxisCost, axis: int) -> Array:
+def equalise(excess: Array, along: AxisCost, axis: int) -> Array:
     """Return the flow along one axis after which every line holds its mean at all of its nodes.
 
     It is the cheapest such flow: on a line and on a star there is only one, and around a ring,
@@ -91,6 +91,13 @@ def _bins(nodes, along, axis):
 def cut(array: Array, axis: int, start: int, stop: int | None) -> Array:
     """Keep a range of one axis."""
     return lax.slice_in_dim(array, start, stop, axis=axis)
+
+
+def rotated(array: Array, axis: int, by: Int[Array, ""]) -> Array:
+    """Move every bin of one axis up by a number known only when the program runs, in [0, bins]."""
+    n = array.shape[axis]
+    twice = jnp.concatenate([array, array], axis)
+    return lax.dynamic_slice_in_dim(twice, n - by, n, array.ndim + axis)
 
 
 def pad_axis(array: Array, axis: int, before: int, after: int, mode: str = "constant") -> Array:

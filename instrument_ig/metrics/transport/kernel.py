@@ -1,8 +1,9 @@
 """The Gibbs kernel exp(-cost / epsilon) of two axes, applied to logarithms without a matrix.
 
 The cost is a sum over the axes, so the kernel is applied along one axis, then along the other. A
-line is cut into blocks short enough for float32: a block meets itself as a small matrix product and
-everything beyond its ends through the blocks' totals. Checked against the dense matrix in
+line is cut into blocks: a block meets itself as a small matrix product and everything beyond its
+ends through the blocks' totals. Where the kernel of a block does not fit float32, because epsilon
+is small, a slower recursion takes over. Checked against the dense matrix in
 tests/metrics/transport/test_kernel.py.
 """
 
@@ -11,60 +12,80 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
+from instrument_ig.metrics.transport.graph import pad_axis, rotated
 from instrument_ig.metrics.transport.ground import AxisCost, Ground, cost_matrix
+from instrument_ig.metrics.transport.lipschitz import project_axis
 
 BLOCK = 128  # bins: matrix products of this size run at full speed
-SPAN = 80.0  # nats: exp(-SPAN) is still a normal float32
+LIFT = 40.0  # nats: exp(2 LIFT) times 128 is still a float32
+SPAN = 110.0  # nats: from exp(2 LIFT) down to what is lost of products of float32, and 1e-7 of it
 LOWEST = -1e30  # stands for log 0 where a finite reference is needed
+
+LogWeights = Float[Array, "*batch T F"]
+Epsilon = float | Float[Array, ""]
 
 
 def log_kernel(
-    log_weights: Float[Array, "*batch T F"], ground: Ground, epsilon: float
-) -> Float[Array, "*batch T F"]:
+    log_weights: LogWeights, ground: Ground, epsilon: Epsilon, *, stable: bool = True
+) -> LogWeights:
     """Compute log sum_y exp(log_weights(y) - cost(x, y) / epsilon) at every cell x.
 
     Args:
       log_weights: in nats; minus infinity where there is nothing.
       ground: the two axes' costs.
-      epsilon: regularisation, in the unit of the cost.
+      epsilon: regularisation, in the unit of the cost; may be traced.
+      stable: at any epsilon; False needs `fits(ground, epsilon)` and is faster.
 
     Returns:
       The same shape; minus infinity only where no weight is left at all.
 
-    Numerics: never overflows, and stable at any epsilon. Against float64 the error is about
-      1e-7 / epsilon for costs up to one: the rounding of the arguments themselves.
-    Cost: an exponential, a logarithm and at most 128 multiply-adds per cell and linear axis; n
-      exponentials per cell on a ring or categories of n bins. Costs of more than 80 epsilon along a
-      line make the blocks shorter and their pairs more. A few copies of the maps.
+    Numerics: never overflows. Against float64 the error is about 1e-7 / epsilon for costs up to
+      one: the rounding of the arguments themselves.
+    Cost: per cell and linear axis an exponential, a logarithm and at most 128 multiply-adds, or
+      where `stable` about 100 operations; n exponentials on a ring or categories of n bins. A few
+      copies of the maps.
     """
-    return log_kernel_along(log_kernel_along(log_weights, ground, epsilon, 1), ground, epsilon, 0)
+    after = log_kernel_along(log_weights, ground, epsilon, 1, stable=stable)
+    return log_kernel_along(after, ground, epsilon, 0, stable=stable)
 
 
 def log_kernel_along(
-    log_weights: Float[Array, "*batch T F"], ground: Ground, epsilon: float, axis: int
-) -> Float[Array, "*batch T F"]:
+    log_weights: LogWeights, ground: Ground, epsilon: Epsilon, axis: int, *, stable: bool = True
+) -> LogWeights:
     """Apply one axis' kernel only: time is axis 0, frequency axis 1. See `log_kernel`."""
-    along = _line if ground[axis].kind == "linear" else _dense
-    return along(log_weights, ground[axis], epsilon, axis - 2)
+    along = ground[axis]
+    if along.kind != "linear":
+        return _log_product(
+            -jnp.asarray(cost_matrix(along), log_weights.dtype) / epsilon, log_weights, axis - 2
+        )
+    line = _recursion if stable else _blocks
+    decay = jnp.asarray(along.edge / epsilon, log_weights.dtype)  # nats from one bin to the next
+    return line(log_weights, along, decay, axis - 2)
 
 
-def _dense(x, along: AxisCost, epsilon, axis):
-    return _log_product(-cost_matrix(along) / epsilon, x, axis)
+def fits(ground: Ground, epsilon: float) -> bool:
+    """Say whether the kernel of a block fits float32 along both axes."""
+    spans = [(_width(along)[1] - 1) * along.edge for along in ground if along.kind == "linear"]
+    return max(spans, default=0) <= SPAN * epsilon
 
 
-def _line(x, along: AxisCost, epsilon, axis):
+def _width(along):
+    blocks = math.ceil(along.bins / BLOCK)
+    return blocks, math.ceil(along.bins / blocks)
+
+
+def _blocks(x, along: AxisCost, decay, axis):
     """Cut the axis into blocks: [..., bins, ...] becomes [..., blocks, width, ...]."""
-    decay = along.edge / epsilon  # nats from one bin to the next
-    longest = min(BLOCK, SPAN / decay) if decay else BLOCK
-    blocks = math.ceil(along.bins / max(1, int(longest)))
-    width = math.ceil(along.bins / blocks)
+    blocks, width = _width(along)
     x = _cut(x, blocks, width, axis)
     steps = np.arange(width)
-    kernel = jnp.asarray(np.exp(-decay * np.abs(steps[:, None] - steps)), x.dtype)
+    apart = jnp.asarray(np.abs(steps[:, None] - steps), x.dtype)
     top = jnp.maximum(jnp.max(x, axis, keepdims=True), LOWEST)
-    near = _product(kernel, jnp.exp(x - top), axis)
+    near = _product(jnp.exp(LIFT - decay * apart), jnp.exp(x - top + LIFT), axis)
+    top = top - 2 * LIFT
     if blocks > 1:
         near, top = _add_other_blocks(near, top, decay, axis)
     return _join(top + jnp.log(near), along.bins, axis)
@@ -74,16 +95,16 @@ def _add_other_blocks(near, top, decay, axis):
     """Add what reaches each block over its two ends; both results in units of exp(new top)."""
     width, blocks = near.shape[axis], near.shape[axis - 1]
     first, last = (
-        jnp.squeeze(top, axis) + jnp.log(jax.lax.index_in_dim(near, end, axis, keepdims=False))
+        jnp.squeeze(top, axis) + jnp.log(lax.index_in_dim(near, end, axis, keepdims=False))
         for end in (0, width - 1)
     )
     # From the last cell of a block on the left to the first cell of a block on the right.
     gaps = np.subtract.outer(np.arange(blocks), np.arange(blocks)) - 1
-    entering = np.where(gaps >= 0, -decay * (width * gaps + 1), -np.inf)
-    right = jnp.expand_dims(_log_product(entering, last, axis), axis)
-    left = jnp.expand_dims(_log_product(entering.T, first, axis), axis)
+    way = jnp.asarray(np.where(gaps >= 0, width * gaps + 1, np.inf), near.dtype)
+    right = jnp.expand_dims(_log_product(-decay * way, last, axis), axis)
+    left = jnp.expand_dims(_log_product(-decay * way.T, first, axis), axis)
     peak = jnp.maximum(top, jnp.maximum(right, left))
-    inside = np.exp(-decay * np.arange(width))
+    inside = jnp.exp(-decay * jnp.arange(width, dtype=near.dtype))
     total = (
         near * jnp.exp(top - peak)
         + _constant(inside, near, axis) * jnp.exp(right - peak)
@@ -92,8 +113,33 @@ def _add_other_blocks(near, top, decay, axis):
     return total, peak
 
 
+def _recursion(x, along: AxisCost, decay, axis):
+    """Sum in units of the largest term of each bin, which no neighbour's exceeds by `decay`.
+
+    In these units a step along the axis is a factor of at most one, and steps of 1, 2, 4 ... bins
+    add everything up.
+    """
+    top = jnp.maximum(-project_axis(-x, along._replace(edge=decay), axis), LOWEST)
+    own = jnp.exp(x - top)
+    rise = jnp.diff(top, axis=axis)
+    upwards = pad_axis(jnp.exp(jnp.minimum(-rise - decay, 0)), axis, 1, 0)  # from the bin before
+    downwards = pad_axis(jnp.exp(jnp.minimum(rise - decay, 0)), axis, 0, 1)
+
+    def add(k, carry):
+        (up, by), (down, of) = carry
+        step = 2**k
+        back = along.bins - step
+        up, by = up + by * rotated(up, axis, step), by * rotated(by, axis, step)
+        down, of = down + of * rotated(down, axis, back), of * rotated(of, axis, back)
+        return (up, by), (down, of)
+
+    start = (own, upwards), (own, downwards)
+    (up, _), (down, _) = lax.fori_loop(0, (along.bins - 1).bit_length(), add, start)
+    return top + jnp.log(up + down - own)
+
+
 def _product(matrix, x, axis):
-    matmul = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    matmul = lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
     return matmul(matrix, x) if axis == -2 else matmul(x, matrix)  # the matrix is symmetric
 
 
@@ -119,4 +165,4 @@ def _cut(x, blocks, width, axis):
 def _join(x, bins, axis):
     axis += x.ndim
     x = x.reshape(*x.shape[: axis - 1], -1, *x.shape[axis + 1 :])
-    return jax.lax.slice_in_dim(x, 0, bins, axis=axis - 1)
+    return lax.slice_in_dim(x, 0, bins, axis=axis - 1)

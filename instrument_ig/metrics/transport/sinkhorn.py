@@ -6,80 +6,82 @@ the iterations stopped. Checked against OTT's dense geometry and POT in
 tests/metrics/transport/test_sinkhorn.py.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from ott.geometry import geometry
 from ott.problems.linear import linear_problem
-from ott.solvers.linear import sinkhorn
+from ott.solvers.linear import acceleration, sinkhorn
 
-from instrument_ig.metrics.transport.certify import Solution, certify, lower_bound, sharpen
-from instrument_ig.metrics.transport.flow import polish
-from instrument_ig.metrics.transport.graph import AXES, level_out, with_hubs
+from instrument_ig.machine import Execution, rowwise
+from instrument_ig.metrics.transport import flow
+from instrument_ig.metrics.transport.attempts import (
+    Asked,
+    Problem,
+    batch_size,
+    chosen,
+    in_batches,
+    passes,
+    until_narrow,
+)
+from instrument_ig.metrics.transport.certify import Solution, c_transform, certify
+from instrument_ig.metrics.transport.graph import AXES, equalise, with_hubs
 from instrument_ig.metrics.transport.ground import Ground
 from instrument_ig.metrics.transport.kernel import log_kernel, log_kernel_along
 from instrument_ig.types import Transport
 
 ROUND = 10  # iterations between two looks at the marginals
+MAX_ROUNDS = 200
 MARGINAL_ERROR = 1e-3  # total variation at which a pair is done
 FLOOR = 1e-7  # share of the uniform distribution that stands in for empty cells
 RELAXATION = 1.7  # of Sinkhorn's updates: 3 to 5 times fewer iterations than 1 at epsilon 0.01
-POLISH = 300  # primal-dual steps: the plan costs 1 % too much, its own potential is 20 % off
-BATCH = 2**20  # bytes of one array of a batch of pairs: stays in cache
+STEPS = 100  # primal-dual: the plan costs 1 % too much, its own potential is 20 % off
+HOT_MAPS = 4  # of a pair, that an iteration reads and writes
+ATTEMPTS = (0, 1, 3)  # times as many steps
 
 Pairs = Float[Array, "P T F"]
 
 
 @jax.tree_util.register_pytree_node_class
-class ImagePairs(geometry.Geometry):
-    """P pairs of images as one transport problem between P T F cells.
+class ImagePair(geometry.Geometry):
+    """The transport problem between the T F cells of two images, without its cost matrix."""
 
-    No mass can go from one pair to another, so that Sinkhorn on all is Sinkhorn on each. Every pair
-    has a relaxation w of its own: an update goes w times as far as Sinkhorn's.
-    """
-
-    def __init__(self, relaxation: Float[Array, " P"], ground: Ground, epsilon: float):
+    def __init__(self, epsilon: Float[Array, ""], ground: Ground, stable: bool = True):
         super().__init__(epsilon=epsilon)
-        self.relaxation = relaxation
+        self.regularisation = epsilon
         self.ground = ground
+        self.stable = stable
 
     @property
-    def images(self) -> tuple[int, int, int]:
-        """The shape [P, T, F] that OTT's vectors are cut from."""
-        return len(self.relaxation), *(along.bins for along in self.ground)
+    def image(self) -> tuple[int, int]:
+        """The shape [T, F] that OTT's vectors are cut from."""
+        return tuple(along.bins for along in self.ground)
 
     @property
     def shape(self) -> tuple[int, int]:
         """The shape of the cost matrix that is never formed."""
-        return (int(np.prod(self.images)),) * 2
+        return (int(np.prod(self.image)),) * 2
 
     @property
     def dtype(self):
         """The type of the potentials."""
-        return self.relaxation.dtype
+        return self.regularisation.dtype
 
     def apply_lse_kernel(self, f, g, eps, vec=None, axis=0):
         """Compute eps log K exp(h / eps) of h = f (axis 0) or g (axis 1)."""
         del vec  # only for signed weights
-        images = (f if axis == 0 else g).reshape(self.images)
-        result = eps * log_kernel(images / eps, self.ground, self._epsilon_init)
+        image = (f if axis == 0 else g).reshape(self.image)
+        result = eps * log_kernel(image / eps, self.ground, eps, stable=self.stable)
         return result.ravel(), jnp.ones(self.shape[0], self.dtype)
-
-    def update_potential(self, f, g, log_marginal, iteration=None, axis=0):
-        """Go towards Sinkhorn's update of g (axis 0) or f (axis 1), and beyond."""
-        target = super().update_potential(f, g, log_marginal, iteration, axis)
-        start = g if axis == 0 else f
-        far = jnp.repeat(self.relaxation, self.images[1] * self.images[2])
-        return start + far * (target - start)
 
     def tree_flatten(self):
         """Separate the arrays from the rest."""
-        return [self.relaxation], (self.ground, self._epsilon_init)
+        return [self.regularisation], (self.ground, self.stable)
 
     @classmethod
     def tree_unflatten(cls, aux_data, children):
@@ -87,194 +89,178 @@ class ImagePairs(geometry.Geometry):
         return cls(*children, *aux_data)
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """Where Sinkhorn stands with every pair."""
+
     f: Pairs  # OTT's potentials, in the unit of the cost
     g: Pairs
-    error: Float[Array, " P"]  # of the plan's second marginal, total variation
+    error: Float[Array, " P"]  # of the plan's second marginal, total variation; the first is exact
     relaxation: Float[Array, " P"]
+    iterations: Int[Array, " P"]
 
 
-def solve(
-    p: Pairs,
-    q: Pairs,
-    ground: Ground,
-    *,
-    epsilon: float,
-    tolerance: float,
-    max_iterations: int = 2000,
-) -> Solution:
-    """Certify pairs by Sinkhorn in one compiled loop, which the slowest pair ends.
+def solve(p: Pairs, q: Pairs, problem: Problem, asked: Asked) -> Solution:
+    """Certify pairs by Sinkhorn, all of them together until the last is done.
 
     Args:
       p: distributions; cells may be empty.
       q: others on the same cells.
-      ground: the axes' costs.
-      epsilon: regularisation, in the unit of the cost.
-      tolerance: relative width of the interval that counts as converged.
-      max_iterations: of Sinkhorn.
+      problem: the ground distance.
+      asked: epsilon and the tolerance.
 
     Returns:
       The solution; `transport.cost` is that of a feasible plan, its upper bound.
 
-    Numerics: see `solve_many`.
-    Cost: two `log_kernel` an iteration; for the certificate about ten, and 300 steps of the flow
-      method, which take the time of some twenty iterations.
+    Numerics: a pair is done when the marginals of its plan are within 1e-3 in total variation, or
+      after 2,000 iterations. Larger epsilon blurs the plan and widens the interval; the bounds stay
+      rigorous. Where the interval is wider than the tolerance, 100 and then 300 primal-dual steps
+      improve the potential.
+    Cost: two `log_kernel` an iteration, two more for the certificate; 100 steps of the flow method
+      take the time of a few iterations.
     """
-    advance = partial(_advance, p=_floored(p), q=_floored(q), ground=ground, epsilon=epsilon)
+    advance = lambda state: advanced(state, p, q, problem, asked)
+    state = jax.lax.while_loop(lambda state: jnp.any(unfinished(state)), advance, begun(p))
+    return until_narrow(lambda repeats: attempt(state, p, q, repeats, problem, asked), ATTEMPTS)
 
-    def unfinished(carry):
-        state, iterations = carry
-        return jnp.any((state.error > MARGINAL_ERROR) & (iterations < max_iterations))
 
-    def one_round(carry):
-        state, iterations = carry
-        return advance(state), iterations + ROUND * (state.error > MARGINAL_ERROR)
+@dataclass(frozen=True)
+class Round:
+    """A round for pairs of the maps (P, Q), compiled once for all."""
 
-    start = _start(p), jnp.zeros(len(p), int)
-    state, iterations = jax.lax.while_loop(unfinished, one_round, start)
-    return _certified(state, p, q, iterations, ground, epsilon, tolerance)
+    problem: Problem
+
+    def __call__(self, shared, rows):
+        """Return where Sinkhorn then stands with each pair of indices."""
+        (P, Q), asked = shared
+        (i, j), state = rows
+        return advanced(state, P[i], Q[j], self.problem, asked)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A certificate for pairs of the maps (P, Q), compiled once for all."""
+
+    problem: Problem
+
+    def __call__(self, shared, rows):
+        """Return the `Transport` of each pair of indices."""
+        (P, Q), asked, repeats = shared
+        (i, j), state = rows
+        return attempt(state, P[i], Q[j], repeats, self.problem, asked).transport
 
 
 def solve_many(
-    p: Pairs,
-    q: Pairs,
-    ground: Ground,
-    *,
-    epsilon: float,
-    tolerance: float,
-    max_iterations: int = 2000,
-    report: Callable[[int, int], None] | None = None,
+    maps: tuple[Array, Array],
+    pairs: tuple[np.ndarray, np.ndarray],
+    problem: Problem,
+    asked: Asked,
+    execution: Execution,
 ) -> Transport:
     """Certify many pairs by Sinkhorn, each with as many iterations as it needs.
 
-    Compiled rounds of ten iterations run on cache-sized batches; a pair whose plan has the right
-    marginals leaves its batch and the next pair takes its place.
-
     Args:
-      p: distributions; cells may be empty.
-      q: others on the same cells.
-      ground: the axes' costs.
-      epsilon: regularisation, in the unit of the cost.
-      tolerance: relative width of the interval that counts as converged.
-      max_iterations: per pair.
-      report: called with the number of finished pairs and of all.
+      maps: rows P [N, T, F] and columns Q [M, T, F].
+      pairs: indices of both.
+      problem: the ground distance.
+      asked: epsilon and the tolerance.
+      execution: how.
 
     Returns:
-      One entry per pair; `cost` is that of a feasible plan, its upper bound.
-
-    Numerics: a pair is done when the marginals of its plan are within 1e-3 in total variation.
-      Larger epsilon blurs the plan and widens the interval; the bounds stay rigorous.
-    Cost: see `solve`; memory for four copies of the maps and some twenty of a batch.
+      One entry per pair, as of `solve`, on the host.
     """
-    batch = min(max(1, BATCH // p[0].nbytes), len(p))
-    options = {"ground": ground, "epsilon": epsilon}
-    state, iterations = _start(p), np.zeros(len(p), int)
-    waiting = np.arange(len(p))
+    batch = batch_size(len(pairs[0]), maps[0][0].nbytes, execution, hot_maps=HOT_MAPS)
+    one_round = rowwise(Round(problem), execution)
+    state = begun(jnp.zeros((len(pairs[0]), *maps[0].shape[1:]), maps[0].dtype))
+    waiting = np.arange(len(pairs[0]))
     while len(waiting):
-        some = np.resize(waiting[:batch], batch)  # repeats a pair where too few are left
-        state = _advance_some(state, some, p, q, **options)
-        iterations[waiting[:batch]] += ROUND
-        done = ~(np.asarray(state.error) > MARGINAL_ERROR) | (iterations >= max_iterations)
-        waiting = waiting[~done[waiting]]
-        if report:
-            report(len(p) - len(waiting), len(p))
-    pairs = np.arange(len(p))
-    parts = [
-        _certify_some(
-            state,
-            np.resize(pairs[start : start + batch], batch),  # one program for all
-            p,
-            q,
-            jnp.asarray(iterations),
-            tolerance=tolerance,
-            **options,
-        )
-        for start in range(0, len(p), batch)
-    ]
-    return jax.tree.map(lambda *fields: jnp.concatenate(fields)[: len(p)], *parts)
+        later = in_batches(one_round, (maps, asked), chosen((pairs, state), waiting), batch)
+        put = lambda old, new, at=waiting: old.at[at].set(new)
+        state = jax.tree.map(put, state, later)
+        waiting = waiting[np.asarray(unfinished(later))]
+    certificate = rowwise(Attempt(problem), execution)
+    return passes(certificate, (maps, asked), (pairs, state), ATTEMPTS, batch)
 
 
-@partial(jax.jit, static_argnames=("ground", "epsilon"), donate_argnums=0)
-def _advance_some(state, some, p, q, *, ground, epsilon):
-    chosen = jax.tree.map(lambda field: field[some], state)
-    chosen = _advance(chosen, _floored(p[some]), _floored(q[some]), ground, epsilon)
-    return jax.tree.map(lambda field, new: field.at[some].set(new), state, chosen)
-
-
-@partial(jax.jit, static_argnames=("ground", "epsilon", "tolerance"))
-def _certify_some(state, some, p, q, iterations, *, ground, epsilon, tolerance):
-    chosen = jax.tree.map(lambda field: field[some], state)
-    return _certified(
-        chosen, p[some], q[some], iterations[some], ground, epsilon, tolerance
-    ).transport
-
-
-def _start(p):
-    return _State(
+def begun(p: Pairs) -> State:
+    """Return where Sinkhorn starts."""
+    return State(
         f=jnp.zeros_like(p),
         g=jnp.zeros_like(p),
         error=jnp.full(len(p), jnp.inf, p.dtype),
         relaxation=jnp.full(len(p), RELAXATION, p.dtype),
+        iterations=jnp.zeros(len(p), int),
     )
+
+
+def unfinished(state: State):
+    """Say which pairs want another round; NaN wants none."""
+    return (state.error > MARGINAL_ERROR) & (state.iterations < ROUND * MAX_ROUNDS)
+
+
+def advanced(state: State, p: Pairs, q: Pairs, problem: Problem, asked: Asked) -> State:
+    """Run one round of Sinkhorn; over-relaxed only while that brings the marginals closer.
+
+    The last iteration of a round is a plain one, after which the first marginal is exact.
+    """
+    geometry_of_pair = ImagePair(asked.epsilon.astype(p.dtype), problem.ground, problem.stable)
+
+    def one(f, g, relaxation, p, q):
+        pair = linear_problem.LinearProblem(geometry_of_pair, p.ravel(), q.ravel())
+
+        def iterate(k, potentials):
+            relaxed = acceleration.Momentum(value=jnp.where(k < ROUND - 1, relaxation, 1))
+            solver = sinkhorn.Sinkhorn(momentum=relaxed)
+            return solver.lse_step(pair, sinkhorn.SinkhornState(potentials), k).potentials
+
+        f, g = potentials = jax.lax.fori_loop(0, ROUND, iterate, (f.ravel(), g.ravel()))
+        options = {"lse_mode": True, "parallel_dual_updates": False, "recenter": False}
+        error = sinkhorn.SinkhornState(potentials).solution_error(pair, (1,), **options)[0]
+        return f.reshape(p.shape), g.reshape(p.shape), error / 2
+
+    f, g, error = jax.vmap(one)(state.f, state.g, state.relaxation, _floored(p), _floored(q))
+    relaxation = jnp.where(error < state.error, RELAXATION, 1).astype(p.dtype)
+    iterations = state.iterations + ROUND * unfinished(state)
+    return State(f, g, error, relaxation, iterations)
 
 
 def _floored(p):
-    mean = jnp.mean(p, (1, 2), keepdims=True)
-    return (1 - FLOOR) * p + FLOOR * mean
+    return (1 - FLOOR) * p + FLOOR * jnp.mean(p, AXES, keepdims=True)
 
 
-def _advance(state, p, q, ground, epsilon):
-    """Run one round of Sinkhorn; over-relaxed only while that brings the marginals closer."""
-    problem = linear_problem.LinearProblem(
-        ImagePairs(state.relaxation, ground, epsilon), p.ravel(), q.ravel()
-    )
-    solver = sinkhorn.Sinkhorn(
-        min_iterations=ROUND, max_iterations=ROUND, inner_iterations=ROUND, implicit_diff=None
-    )
-    output = solver(problem, init=(state.f.ravel(), state.g.ravel()))
-    f, g = output.f.reshape(p.shape), output.g.reshape(p.shape)
-    log_u = jnp.log(p) - log_kernel(g / epsilon, ground, epsilon)  # the first marginal exactly
-    marginal = jnp.exp(g / epsilon + log_kernel(log_u, ground, epsilon))
-    error = jnp.sum(jnp.abs(marginal - q), (1, 2)) / 2
-    relaxation = jnp.where(error < state.error, RELAXATION, 1).astype(p.dtype)
-    return _State(f, g, error, relaxation)
+def attempt(
+    state: State, p: Pairs, q: Pairs, repeats: Int[Array, ""], problem: Problem, asked: Asked
+) -> Solution:
+    """Certify what Sinkhorn found, after `repeats` times `STEPS` primal-dual steps from it."""
+    ground = problem.ground
+    potential, legs = _dual_and_flow(state, p, q, problem, asked.epsilon)
+    potential = c_transform(potential, p, q, ground)
+
+    def improved(potential, legs, excess):
+        start = flow.State(with_hubs(potential, ground), legs)
+        found = flow.primal_dual(start, excess, ground, repeats, STEPS)
+        return flow.without_hubs(found.potential, ground)
+
+    better = jax.vmap(improved)(potential, legs, with_hubs(p - q, ground))
+    options = {"tolerance": asked.tolerance, "iterations": state.iterations}
+    found = certify([potential, better], legs, p, q, ground, **options)
+    transport = found.transport
+    transport = transport._replace(cost=transport.upper, marginal_error=state.error)
+    return found._replace(transport=transport)
 
 
-def _certified(state, p, q, iterations, ground, epsilon, tolerance):
+def _dual_and_flow(state, p, q, problem, epsilon):
     """Read a potential and a flow out of the plan u K v with u = exp(f / epsilon).
 
     The kernel is a product over the axes, so the plan can move its first marginal along time, to
     (K_time u) (K_frequency v), and then along frequency, or the other way round. Each leg is a flow
     on lines, which leaves out the plan's back and forth; half of the mass goes either way.
     """
-    along = partial(log_kernel_along, ground=ground, epsilon=epsilon)
-    log_v = state.g / epsilon
-    v_time, v_frequency = along(log_v, axis=0), along(log_v, axis=1)
-    log_u = jnp.log(_floored(p)) - along(v_frequency, axis=0)
-    u_time, u_frequency = along(log_u, axis=0), along(log_u, axis=1)
-    marginal = jnp.exp(log_v + along(u_time, axis=1))
-    after_time, after_frequency = jnp.exp(u_time + v_frequency), jnp.exp(u_frequency + v_time)
+    ground = problem.ground
+    along = partial(log_kernel_along, ground=ground, epsilon=epsilon, stable=problem.stable)
+    log_u, log_v = state.f / epsilon, state.g / epsilon
+    after_time = jnp.exp(along(log_u, axis=0) + along(log_v, axis=1))
+    after_frequency = jnp.exp(along(log_u, axis=1) + along(log_v, axis=0))
     along_time = (p - after_time + after_frequency - q) / 2
     along_frequency = (p - after_frequency + after_time - q) / 2
     legs = (with_hubs(leg, ground) for leg in (along_time, along_frequency))
-    flow = tuple(map(level_out, legs, ground, AXES))
-    potential = _sharper(epsilon / 2 * (log_u - log_v), p, q, ground)
-    polished = jax.vmap(partial(polish, ground=ground, iterations=POLISH))(potential, flow, p, q)
-    potential = _better(_sharper(polished, p, q, ground), potential, p, q, ground)
-    solution = certify(potential, flow, p, q, ground, tolerance=tolerance, iterations=iterations)
-    transport = solution.transport._replace(
-        cost=solution.transport.upper,
-        marginal_error=jnp.sum(jnp.abs(marginal - _floored(q)), (1, 2)) / 2,
-    )
-    return solution._replace(transport=transport)
-
-
-def _sharper(potential, p, q, ground):
-    """Sharpen from either side and return what bounds the distance better."""
-    one, other = sharpen(potential, p, q, ground), -sharpen(-potential, q, p, ground)
-    return _better(one, other, p, q, ground)
-
-
-def _better(one, other, p, q, ground):
-    better = lower_bound(one, p, q, ground) > lower_bound(other, p, q, ground)
-    return jnp.where(better[:, None, None], one, other)
+    return (state.f - state.g) / 2, tuple(map(equalise, legs, ground, AXES))
