@@ -25,7 +25,7 @@ class Problem(NamedTuple):
 
     solver: str
     ground: Ground
-    stable: bool  # at any epsilon, see `log_kernel`
+    form: str  # of the kernel, see `form_for`
 
 
 class Asked(NamedTuple):

@@ -144,7 +144,7 @@ def upper_bound(flow: Flow, p: Cells, q: Cells, ground: Ground) -> Float[Array, 
 
 
 def certify(
-    potentials: Sequence[Cells],
+    potential: Cells,
     flow: Flow,
     p: Cells,
     q: Cells,
@@ -153,10 +153,10 @@ def certify(
     tolerance: float | Float[Array, ""],
     iterations: Int[Array, "*batch"],
 ) -> Solution:
-    """Make the best of a solver's potentials and flow: an interval and what proves it.
+    """Make the best of a solver's potential and flow: an interval and what proves it.
 
     Args:
-      potentials: any; the best of their c-transforms, begun on either side, is taken.
+      potential: any; the better of its c-transforms, begun on either side, is taken.
       flow: any; it is completed. The completion of no flow at all is taken where it costs less.
       p: a distribution.
       q: another.
@@ -173,9 +173,24 @@ def certify(
       as converged. Subnormal shares (below 1.2e-38) count as zero.
     Cost: that of some 100 passes over the cells.
     """
-    potential, lower = _best_potential(potentials, p, q, ground)
-    rest = leftover(flow, p, q, ground)
-    flow, upper = _best_flow(flow, rest, p, q, ground)
+    potential, lower = best_potential(potential, p, q, ground)
+    flow, upper, rest = best_flow(flow, p, q, ground)
+    options = {"tolerance": tolerance, "iterations": iterations, "marginal_error": rest}
+    return enclosed(lower, upper, potential, flow, ground, **options)
+
+
+def enclosed(
+    lower: Float[Array, "*batch"],
+    upper: Float[Array, "*batch"],
+    potential: Cells,
+    flow: Flow,
+    ground: Ground,
+    *,
+    tolerance: float | Float[Array, ""],
+    iterations: Int[Array, "*batch"],
+    marginal_error: Float[Array, "*batch"],
+) -> Solution:
+    """Put bounds and what proves them together."""
     lower = jnp.minimum(lower, upper)
     narrow = upper - lower <= tolerance * upper
     transport = Transport(
@@ -184,30 +199,37 @@ def certify(
         upper=upper,
         converged=narrow | (upper <= NOTHING * diameter(ground)),
         iterations=iterations,
-        marginal_error=jnp.sum(jnp.abs(rest), AXES) / 2,
+        marginal_error=marginal_error,
     )
     return Solution(transport, potential, flow)
 
 
-def _best_potential(potentials, p, q, ground):
-    """Take -f from q to p for the second side, and turn the result round again."""
-    count = len(potentials)
-    starts = jnp.stack([*potentials, *(-f for f in potentials)])
-    sources = jnp.stack([p] * count + [q] * count)
-    targets = jnp.stack([q] * count + [p] * count)
-    found = c_transform(starts, sources, targets, ground)
-    found = jnp.concatenate([found[:count], -found[count:]])
-    lower = jax.vmap(lambda f: lower_bound(f, p, q, ground))(found)
-    best = jnp.argmax(lower, 0)[None]
-    of_best = lambda field, index: jnp.take_along_axis(field, index, 0)[0]
-    return of_best(found, best[..., None, None]), of_best(lower, best)
+def best_potential(
+    potential: Cells, p: Cells, q: Cells, ground: Ground
+) -> tuple[Cells, Float[Array, "*batch"]]:
+    """Return the better of the c-transforms of f, and of -f from q to p, and its lower bound."""
+    starts, sources, targets = map(jnp.stack, ((potential, -potential), (p, q), (q, p)))
+    one, other = c_transform(starts, sources, targets, ground)
+    sides = jnp.stack([one, -other])
+    lower = jax.vmap(lambda f: lower_bound(f, p, q, ground))(sides)
+    second = lower[1] > lower[0]
+    potential = jnp.where(second[..., None, None], sides[1], sides[0])
+    return potential, jnp.where(second, lower[1], lower[0])
 
 
-def _best_flow(flow, rest, p, q, ground):
-    """Complete the flow, and none: where p is nearly q, a solver's flow is mostly noise."""
+def best_flow(
+    flow: Flow, p: Cells, q: Cells, ground: Ground
+) -> tuple[Flow, Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """Complete the flow, and none: where p is nearly q, a solver's flow is mostly noise.
+
+    Returns:
+      The cheaper of the two, its upper bound, and what the given flow left, total variation.
+    """
+    rest = leftover(flow, p, q, ground)
     additions = complete(jnp.stack([rest, with_hubs(p - q, ground)]), ground)
     flows = tuple(added.at[0].add(along) for added, along in zip(additions, flow, strict=True))
     upper = jax.vmap(lambda flow: upper_bound(flow, p, q, ground))(flows)
     alone = upper[1] < upper[0]
     choose = lambda pair: jnp.where(alone[..., None, None], pair[1], pair[0])
-    return jax.tree.map(choose, flows), jnp.where(alone, upper[1], upper[0])
+    flow = tuple(map(choose, flows))
+    return flow, jnp.where(alone, upper[1], upper[0]), jnp.sum(jnp.abs(rest), AXES) / 2

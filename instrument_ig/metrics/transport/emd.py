@@ -23,7 +23,7 @@ from instrument_ig.metrics.distribution import are_distributions
 from instrument_ig.metrics.transport.attempts import COPIES, Asked, Problem, batch_size
 from instrument_ig.metrics.transport.certify import UNIT, Solution
 from instrument_ig.metrics.transport.ground import LINEAR, ground_cost, unit_of
-from instrument_ig.metrics.transport.kernel import fits
+from instrument_ig.metrics.transport.kernel import form_for
 from instrument_ig.types import Axis, Transport
 
 SOLVERS = ("sinkhorn", "flow")
@@ -148,9 +148,9 @@ def settings(maps, axes, extents, solver, epsilon, tolerance):
     ground = ground_cost(shape, axes, [extent / unit for extent in extents])
     asked = Asked(checked_number("tolerance", tolerance), checked_number("epsilon", epsilon))
     known = not isinstance(asked.epsilon, jax.core.Tracer)
-    stable = solver == "sinkhorn" and not (known and fits(ground, asked.epsilon))
+    form = form_for(ground, asked.epsilon) if known and solver == "sinkhorn" else "recursion"
     asked = Asked(*(jnp.asarray(value, maps.dtype) for value in asked))
-    return Problem(solver, ground, stable), asked, jnp.asarray(unit, maps.dtype)
+    return Problem(solver, ground, form), asked, jnp.asarray(unit, maps.dtype)
 
 
 def solution(problem: Problem, p: Array, q: Array, asked: Asked) -> Solution:

@@ -35,6 +35,13 @@ def with_hubs(cells: Float[Array, "*batch T F"], ground: Ground) -> Nodes:
     return cells
 
 
+def without_hubs(potential: Nodes, ground: Ground) -> Float[Array, "*batch T F"]:
+    """Keep the cells of an image alone."""
+    for axis, along in zip(AXES, ground, strict=True):
+        potential = cut(potential, axis, 0, along.bins)
+    return potential
+
+
 def differences(potential: Nodes, ground: Ground) -> Flow:
     """Return how much the potential rises along every edge."""
     return tuple(map(_difference, (potential, potential), ground, AXES))

@@ -8,6 +8,7 @@ tests/metrics/transport/test_kernel.py.
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +17,21 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from instrument_ig.metrics.transport.graph import pad_axis, rotated
-from instrument_ig.metrics.transport.ground import AxisCost, Ground, cost_matrix
+from instrument_ig.metrics.transport.ground import AxisCost, Ground, cost_matrix, diameter
 from instrument_ig.metrics.transport.lipschitz import project_axis
 
 BLOCK = 128  # bins: matrix products of this size run at full speed
-LIFT = 40.0  # nats: exp(2 LIFT) times 128 is still a float32
-SPAN = 110.0  # nats: from exp(2 LIFT) down to what is lost of products of float32, and 1e-7 of it
+LIFT = 38.0  # nats: exp(2 LIFT) times 128^2 is still a float32
+SPAN = 104.0  # nats: from exp(2 LIFT) down to what is lost of products of float32, and 1e-7 of it
 LOWEST = -1e30  # stands for log 0 where a finite reference is needed
 
 LogWeights = Float[Array, "*batch T F"]
 Epsilon = float | Float[Array, ""]
+Form = Literal["product", "blocks", "recursion"]
 
 
 def log_kernel(
-    log_weights: LogWeights, ground: Ground, epsilon: Epsilon, *, stable: bool = True
+    log_weights: LogWeights, ground: Ground, epsilon: Epsilon, *, form: Form = "recursion"
 ) -> LogWeights:
     """Compute log sum_y exp(log_weights(y) - cost(x, y) / epsilon) at every cell x.
 
@@ -37,7 +39,8 @@ def log_kernel(
       log_weights: in nats; minus infinity where there is nothing.
       ground: the two axes' costs.
       epsilon: regularisation, in the unit of the cost; may be traced.
-      stable: at any epsilon; False needs `fits(ground, epsilon)` and is faster.
+      form: how lines are done, see `form_for`. "recursion" is right at any epsilon, the others are
+        faster.
 
     Returns:
       The same shape; minus infinity only where no weight is left at all.
@@ -45,15 +48,22 @@ def log_kernel(
     Numerics: never overflows. Against float64 the error is about 1e-7 / epsilon for costs up to
       one: the rounding of the arguments themselves.
     Cost: per cell and linear axis an exponential, a logarithm and at most 128 multiply-adds, or
-      where `stable` about 100 operations; n exponentials on a ring or categories of n bins. A few
+      by "recursion" about 100 operations; n exponentials on a ring or categories of n bins. A few
       copies of the maps.
     """
-    after = log_kernel_along(log_weights, ground, epsilon, 1, stable=stable)
-    return log_kernel_along(after, ground, epsilon, 0, stable=stable)
+    if form == "product":
+        return _product_of_lines(log_weights, ground, epsilon)
+    after = log_kernel_along(log_weights, ground, epsilon, 1, form=form)
+    return log_kernel_along(after, ground, epsilon, 0, form=form)
 
 
 def log_kernel_along(
-    log_weights: LogWeights, ground: Ground, epsilon: Epsilon, axis: int, *, stable: bool = True
+    log_weights: LogWeights,
+    ground: Ground,
+    epsilon: Epsilon,
+    axis: int,
+    *,
+    form: Form = "recursion",
 ) -> LogWeights:
     """Apply one axis' kernel only: time is axis 0, frequency axis 1. See `log_kernel`."""
     along = ground[axis]
@@ -61,15 +71,33 @@ def log_kernel_along(
         return _log_product(
             -jnp.asarray(cost_matrix(along), log_weights.dtype) / epsilon, log_weights, axis - 2
         )
-    line = _recursion if stable else _blocks
+    line = _recursion if form == "recursion" else _blocks
     decay = jnp.asarray(along.edge / epsilon, log_weights.dtype)  # nats from one bin to the next
     return line(log_weights, along, decay, axis - 2)
 
 
-def fits(ground: Ground, epsilon: float) -> bool:
-    """Say whether the kernel of a block fits float32 along both axes."""
-    spans = [(_width(along)[1] - 1) * along.edge for along in ground if along.kind == "linear"]
-    return max(spans, default=0) <= SPAN * epsilon
+def form_for(ground: Ground, epsilon: float) -> Form:
+    """Return the fastest form that float32 has room for.
+
+    "product" needs room for the kernel of both axes together, "blocks" for that of a block of each
+    line, "recursion" for nothing.
+    """
+    lines = [along for along in ground if along.kind == "linear"]
+    short = len(lines) == 2 and all(along.bins <= BLOCK for along in lines)
+    if short and diameter(ground) <= SPAN * epsilon:
+        return "product"
+    blocks = [(_width(along)[1] - 1) * along.edge for along in lines]
+    return "blocks" if max(blocks, default=0) <= SPAN * epsilon else "recursion"
+
+
+def _product_of_lines(x, ground, epsilon):
+    """Apply both kernels as matrices, with one logarithm in the end."""
+    top = jnp.maximum(jnp.max(x, (-2, -1), keepdims=True), LOWEST)
+    weights = jnp.exp(x - top + LIFT)
+    for axis, along in zip((-1, -2), ground[::-1], strict=True):
+        cost = jnp.asarray(cost_matrix(along), x.dtype) / epsilon
+        weights = _product(jnp.exp(LIFT / 2 - cost), weights, axis)
+    return top - 2 * LIFT + jnp.log(weights)
 
 
 def _width(along):
