@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from instrument_ig.machine import Execution, fitting
 from instrument_ig.metrics.arguments import checked_pair, checked_sets
 from instrument_ig.metrics.distribution import nan_unless_distributions
-from instrument_ig.metrics.pairwise import outer, windows
+from instrument_ig.metrics.pairwise import by_blocks
 
 
 def kl_divergence(
@@ -85,21 +85,24 @@ def pairwise_kl(
 @partial(jax.jit, static_argnames="width")
 def _pairwise(P, Q, width):
     within = Q is None
-    Q = P if within else Q
-    mark = outer(nan_unless_distributions(P, P), nan_unless_distributions(Q, Q))
-    p, q = jnp.reshape(P, (len(P), -1)), jnp.reshape(Q, (len(Q), -1))
-    starts, width = windows(len(q), width)
-    lefts = jnp.array(starts)
-    entropies = jnp.sum(p * _log_density(p), 1)
+    p = jnp.reshape(P, (len(P), -1))
+    q = p if within else jnp.reshape(Q, (len(Q), -1))
 
-    def step(k, result):
-        block = jax.lax.dynamic_slice_in_dim(q, lefts[k], width)
-        values = entropies[:, None] - _products(p, _log_density(block)) + _outside(p, block)
-        return jax.lax.dynamic_update_slice(result, values, (0, lefts[k]))
+    def entropy(block):
+        return jnp.sum(block * _log_density(block), 1) * _mark(block)
 
-    result = jax.lax.fori_loop(0, len(starts), step, jnp.zeros((len(p), len(q)), p.dtype))
-    result = jnp.maximum(result, 0)
-    return mark * (jnp.fill_diagonal(result, 0, inplace=False) if within else result)
+    def divergences(block):
+        crossed = _products(p, _log_density(block))
+        return (entropies[:, None] - crossed + _outside(p, block)) * _mark(block)[None]
+
+    entropies = by_blocks(entropy, p, width)  # no copy of p
+    result = jnp.maximum(by_blocks(divergences, q, width), 0)
+    return jnp.fill_diagonal(result, 0 * entropies, inplace=False) if within else result
+
+
+def _mark(flat):
+    images = flat[:, None]
+    return nan_unless_distributions(images, images)
 
 
 @jax.custom_jvp

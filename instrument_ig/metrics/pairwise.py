@@ -43,6 +43,21 @@ def outer(rows: Float[Array, " N"], columns: Float[Array, " M"] | None) -> Float
     return rows[:, None] * (rows if columns is None else columns)[None]
 
 
+def by_blocks(
+    function: Callable[[Array], Array], rows: Float[Array, "N D"], width: int
+) -> Float[Array, "... N"]:
+    """Apply a function of many rows to all, a block at a time; rows are last in its result."""
+    starts, width = windows(len(rows), width)
+    at = jnp.array(starts)
+
+    def step(k, result):
+        values = function(jax.lax.dynamic_slice_in_dim(rows, at[k], width))
+        return jax.lax.dynamic_update_slice_in_dim(result, values, at[k], -1)
+
+    shape = jax.eval_shape(function, rows)
+    return jax.lax.fori_loop(0, len(starts), step, jnp.zeros(shape.shape, shape.dtype))
+
+
 def all_pairs(
     measure: Callable[[Array, Array], Array],
     rows: Float[Array, "N T F"],

@@ -44,7 +44,9 @@ class Solution(NamedTuple):
     flow: Flow  # feasible: divergence p - q, cost at most `transport.upper`
 
 
-def tree_sums(cells: Sequence[Cells]) -> tuple[list[Float[Array, "*batch"]], float]:
+def tree_sums(
+    cells: Sequence[Float[Array, "*batch _ _"]],
+) -> tuple[list[Float[Array, "*batch"]], float]:
     """Sum the last two axes of several arrays in a fixed order, and bound the rounding.
 
     Adding in halves makes the error at most the depth of the tree times the unit roundoff times the
