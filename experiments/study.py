@@ -15,6 +15,7 @@ from instrument_ig import attribution, metrics, models, stats, training
 from instrument_ig.attribution import baselines
 from instrument_ig.config import AttributionConfig, MetricConfig
 from instrument_ig.figures.maps import strongest
+from instrument_ig.machine import Execution
 from instrument_ig.spectrograms import standardise
 from instrument_ig.storage import files
 from instrument_ig.training import problems
@@ -190,7 +191,9 @@ def compare(
             found[name] = metric.pairwise(maps)
         elif EMD_SOLVERS[name] in solvers:
             options = {"epsilon": config.epsilon, "tolerance": config.emd_tolerance}
-            transport = metric.pairwise(maps, axes=axes, report=report, **options)
+            transport = metric.pairwise(
+                maps, axes=axes, execution=Execution(report=report), **options
+            )
             found[name] = transport.cost
             found |= {f"{name}_{field}": getattr(transport, field) for field in INTERVAL}
     return {name: np.asarray(values) for name, values in found.items()}

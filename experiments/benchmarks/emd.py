@@ -13,7 +13,7 @@ from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 from experiments.benchmarks.drawn import distributions
 from experiments.benchmarks.stopwatch import peak_memory, time_call
 from instrument_ig.metrics import pairwise_emd
-from instrument_ig.metrics.ground import CIRCULAR, LINEAR, cost_matrix, ground_cost
+from instrument_ig.metrics.transport.ground import CIRCULAR, LINEAR, cost_matrix, ground_cost
 
 UNITS = 2**30  # of mass, for solvers of whole numbers
 

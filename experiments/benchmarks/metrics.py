@@ -18,16 +18,18 @@ from scipy.special import rel_entr
 
 from experiments.benchmarks import emd
 from experiments.benchmarks.stopwatch import Timing, peak_memory, time_call, time_calls
+from instrument_ig.machine import Execution, available_memory
 from instrument_ig.metrics import (
     pairwise_difference_mean,
     pairwise_emd,
     pairwise_js,
     pairwise_kl,
-    sinkhorn,
     to_distribution,
 )
-from instrument_ig.metrics.ground import ground_cost
-from instrument_ig.metrics.pairwise import MEMORY
+from instrument_ig.metrics.transport import sinkhorn
+from instrument_ig.metrics.transport.attempts import Asked, Problem
+from instrument_ig.metrics.transport.ground import ground_cost
+from instrument_ig.metrics.transport.kernel import form_for
 
 SHAPE = (126, 128)
 CELLS = SHAPE[0] * SHAPE[1]
@@ -86,7 +88,7 @@ def measure_js(count: int = 512, few: int = 24) -> Iterator[dict]:
 
 
 def measure_growth() -> Iterator[dict]:
-    """Time per pair and peak memory over the number of maps, within 256 MiB beside the maps."""
+    """Time per pair and peak memory over the number of maps."""
     maps = heatmaps(512)
     for name, pairwise in PAIRWISE.items():
         for count in (64, 128, 256, 512):
@@ -97,7 +99,7 @@ def measure_growth() -> Iterator[dict]:
                 "us_per_pair": round(timing.median_s / count**2 * 1e6, 2),
                 "peak_mib": peak_memory(_all_pairs, name, count) >> 20,
                 "of_which_maps_mib": maps[:count].nbytes >> 20,
-                "budget_mib": MEMORY >> 20,
+                "budget_mib": available_memory(Execution()) >> 20,
             }
 
 
@@ -110,16 +112,20 @@ def measure_sinkhorn_iteration(iterations: int = 20, pairs: int = 4) -> Iterator
 
     @jax.jit
     def ours(p, q):
-        pairs_ = sinkhorn.ImagePairs(jnp.ones(len(p)), ground_cost(SHAPE), EPSILON)
-        return solver(linear_problem.LinearProblem(pairs_, p.ravel(), q.ravel())).f.reshape(p.shape)
+        problem = Problem("sinkhorn", ground_cost(SHAPE), form_for(ground_cost(SHAPE), EPSILON))
+        asked = Asked(jnp.float32(1), jnp.float32(EPSILON))
+        state = sinkhorn.begun(p)
+        for _ in range(iterations // sinkhorn.ROUND):
+            state = sinkhorn.advanced(state, p, q, problem, asked)
+        return state
 
     @jax.jit
     def peer(p, q):
-        one = lambda p, q: solver(linear_problem.LinearProblem(_grid(), p.ravel(), q.ravel())).f
-        return jax.vmap(one)(p, q).reshape(p.shape)
+        problem = lambda p, q: linear_problem.LinearProblem(_grid(), p.ravel(), q.ravel())
+        return jax.vmap(lambda p, q: solver(problem(p, q)).errors[-1] / 2)(p, q)
 
-    # The same 20 iterations in float32: arguments of 100 / epsilon nats are rounded to 1e-5.
-    np.testing.assert_allclose(ours(p, q), peer(p, q), atol=1e-4)
+    # Ours are over-relaxed: they come closer to the marginals in as many iterations.
+    assert (ours(p, q).error < peer(p, q)).all()
     times = time_calls({"ours": lambda: ours(p, q), "peer": lambda: peer(p, q)}, repeats=3)
     yield _row(times["ours"], pairs * iterations, times["peer"], pairs * iterations)
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from instrument_ig.metrics.difference import difference_mean, pairwise_difference_mean
 from instrument_ig.metrics.distribution import POLICIES, to_distribution
-from instrument_ig.metrics.emd import emd, pairwise_emd
-from instrument_ig.metrics.emd_1d import emd_frequency, emd_time
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR
 from instrument_ig.metrics.js import SplitJS, js_divergence, pairwise_js, split_js
 from instrument_ig.metrics.kl import kl_divergence, pairwise_kl
-from instrument_ig.metrics.split_emd import SplitEMD, split_emd
+from instrument_ig.metrics.transport.emd import emd, pairwise_emd
+from instrument_ig.metrics.transport.emd_1d import emd_frequency, emd_time
+from instrument_ig.metrics.transport.ground import CATEGORICAL, CIRCULAR, LINEAR
+from instrument_ig.metrics.transport.split import SplitEMD, split_emd
 
 
 class Metric(NamedTuple):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.machine import Execution
 from instrument_ig.metrics.arguments import checked_pair, checked_sets
-from instrument_ig.metrics.pairwise import MEMORY, all_pairs
+from instrument_ig.metrics.pairwise import all_pairs, tile_side
 
 
 def difference_mean(
@@ -36,18 +37,16 @@ def difference_mean(
     References: Chen et al., Interpreting CNN models for musical instrument recognition, 2024,
       section 2.1.
     """
-    a, b = checked_pair(a, b)
-    difference = a - b
-    return jnp.mean(difference if signed else jnp.abs(difference))
+    a, b = checked_pair(a, b, "ab")
+    return jnp.mean(a - b) if signed else _absolute(a, b)
 
 
-@partial(jax.jit, static_argnames=("signed", "memory"))
 def pairwise_difference_mean(
     A: Float[Array | np.ndarray, "N T F"],
     B: Float[Array | np.ndarray, "M T F"] | None = None,
     *,
     signed: bool = False,
-    memory: int = MEMORY,
+    execution: Execution | None = None,
 ) -> Float[Array, "N M"]:
     """Compute `difference_mean` of every pair, within A or between A and B.
 
@@ -55,19 +54,28 @@ def pairwise_difference_mean(
       A: heatmaps.
       B: the columns; by default A again.
       signed: see `difference_mean`; then within A the result is antisymmetric.
-      memory: bytes of working space beside inputs and result.
+      execution: its memory is what the tiles get; one device does it all.
 
     Returns:
       [i, j] is the distance of A[i] and B[j]. Within A: symmetric, and zero on the diagonal.
 
     Raises:
-      ValueError: the maps are not of one shape [T, F], or `memory` is below one map.
+      ValueError: the maps are not of one shape [T, F], or the memory is too small for one.
 
     Numerics: that of `difference_mean`.
     Cost: N M T F cells, half of them within A; `signed` needs only N + M means.
     """
-    A, B = checked_sets(A, B)
+    A, B = checked_sets(A, B, "AB")
+    return _pairwise(A, B, signed, tile_side(A, B, execution))
+
+
+@partial(jax.jit, static_argnames=("signed", "side"))
+def _pairwise(A, B, signed, side):
     if not signed:
-        return all_pairs(difference_mean, A, B, memory)
+        return all_pairs(_absolute, A, B, side)
     means = jnp.mean(A, (1, 2))
     return means[:, None] - (means if B is None else jnp.mean(B, (1, 2)))[None, :]
+
+
+def _absolute(a, b):
+    return jnp.mean(jnp.abs(a - b))

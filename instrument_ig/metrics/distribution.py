@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from instrument_ig.metrics.arguments import precise
 
+MASS_ERROR = 1e-3  # of a sum that should be one: half precision's own
+
 POLICIES = {
     "absolute": jnp.abs,  # importance, whatever its sign
     "positive": lambda heatmap: jnp.maximum(heatmap, 0),  # what speaks for the class
@@ -60,11 +62,18 @@ def to_distribution(
 
 
 def are_distributions(maps: Float[Array, "*batch T F"]) -> Bool[Array, "*batch"]:
-    """Tell which maps have mass, none of it negative, infinite or NaN; sums are not looked at."""
+    """Tell which maps are distributions: the rule of every metric that asks for them.
+
+    No cell is negative, infinite or NaN, and the sum is within 1e-3 of one. All others are at
+    distance NaN from everything.
+    """
     positive = jnp.all((maps >= 0) & (maps < jnp.inf), (-2, -1))
-    return positive & (jnp.sum(maps, (-2, -1)) > 0)
+    return positive & (jnp.abs(jnp.sum(maps, (-2, -1)) - 1) <= MASS_ERROR)
 
 
-def nan_where_negative(p: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
-    """Mark the cells that no distribution has, so that they never pass for numbers."""
-    return jnp.where(p < 0, jnp.nan, p)
+def nan_unless_distributions(
+    p: Float[Array, "*batch T F"], q: Float[Array, "*batch T F"]
+) -> Float[Array, "*batch"]:
+    """Return a factor for the distances of p and q: one, or NaN where one is no distribution."""
+    usable = are_distributions(p) & are_distributions(q)
+    return jnp.where(usable, 1, jnp.nan).astype(p.dtype)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.machine import Execution
 from instrument_ig.metrics.arguments import checked_pair, checked_sets
-from instrument_ig.metrics.distribution import nan_where_negative
-from instrument_ig.metrics.pairwise import MEMORY, all_pairs
+from instrument_ig.metrics.distribution import nan_unless_distributions
+from instrument_ig.metrics.pairwise import all_pairs, outer, tile_side
 
 
 def js_divergence(
@@ -25,13 +26,12 @@ def js_divergence(
     KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2.
 
     Args:
-      p: a distribution: non-negative, summing to one (`to_distribution`); not normalised here.
+      p: a distribution (`to_distribution`).
       q: another on the same cells.
 
     Returns:
       The divergence (its square root is a metric). Cells without mass on one side or on both count
-      exactly. A NaN or a negative cell in either map gives NaN, and so does an all-zero map that
-      went through `to_distribution`.
+      exactly. A map that is no distribution (`are_distributions`) gives NaN.
 
     Raises:
       ValueError: the maps are not two images of one shape.
@@ -43,34 +43,41 @@ def js_divergence(
     Cost: two logarithms and one division per cell.
     References: Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return _in_range(jnp.sum(_cells(p, q)))
+    p, q = checked_pair(p, q)
+    return _divergence(p, q) * nan_unless_distributions(p, q)
 
 
-@partial(jax.jit, static_argnames="memory")
 def pairwise_js(
     P: Float[Array | np.ndarray, "N T F"],
     Q: Float[Array | np.ndarray, "M T F"] | None = None,
     *,
-    memory: int = MEMORY,
+    execution: Execution | None = None,
 ) -> Float[Array, "N M"]:
     """Compute `js_divergence` of every pair, within P or between P and Q.
 
     Args:
       P: distributions.
       Q: the columns; by default P again.
-      memory: bytes of working space beside inputs and result.
+      execution: its memory is what the tiles get; one device does it all.
 
     Returns:
       [i, j] is the divergence of P[i] and Q[j]. Within P: symmetric, and zero on the diagonal (NaN
       in the row and column of a map that is no distribution).
 
     Raises:
-      ValueError: the maps are not of one shape [T, F], or `memory` is below one map.
+      ValueError: the maps are not of one shape [T, F], or the memory is too small for one.
 
     Numerics: that of `js_divergence`.
     Cost: two logarithms per cell and pair, for half of the pairs within P.
     """
-    return all_pairs(js_divergence, *checked_sets(P, Q), memory)
+    P, Q = checked_sets(P, Q)
+    return _pairwise(P, Q, tile_side(P, Q, execution))
+
+
+@partial(jax.jit, static_argnames="side")
+def _pairwise(P, Q, side):
+    marks = nan_unless_distributions(P, P), None if Q is None else nan_unless_distributions(Q, Q)
+    return all_pairs(_divergence, P, Q, side) * outer(*marks)
 
 
 class SplitJS(NamedTuple):
@@ -96,15 +103,17 @@ def split_js(p: Float[Array | np.ndarray, "T F"], q: Float[Array | np.ndarray, "
       ValueError: the maps are not two images of one shape.
 
     Numerics: no part is negative beyond rounding, because the terms of p and q are taken together
-      cell by cell. They add up within float32 rounding of the sum.
+      cell by cell. They add up within float32 rounding of the sum. NaN where a map is no
+      distribution.
     Cost: that of `js_divergence`.
     """
-    cells = _cells(p, q)
+    p, q = checked_pair(p, q)
+    cells = _cell(p, q) * nan_unless_distributions(p, q)
     return SplitJS(cells, jnp.sum(cells, 1), jnp.sum(cells, 0))
 
 
-def _cells(p, q):
-    return _cell(*map(nan_where_negative, checked_pair(p, q)))
+def _divergence(p, q):
+    return _in_range(jnp.sum(_cell(p, q)))
 
 
 @jax.custom_jvp

@@ -3,6 +3,7 @@
 Checked against SciPy's `rel_entr` in tests/metrics/test_kl.py.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from instrument_ig.machine import Execution, fitting
 from instrument_ig.metrics.arguments import checked_pair, checked_sets
-from instrument_ig.metrics.distribution import nan_where_negative
-from instrument_ig.metrics.pairwise import MEMORY, fitting, windows
+from instrument_ig.metrics.distribution import nan_unless_distributions
+from instrument_ig.metrics.pairwise import by_blocks
 
 
 def kl_divergence(
@@ -21,13 +23,12 @@ def kl_divergence(
     """Compute KL(p || q) = sum p log(p / q), in nats.
 
     Args:
-      p: a distribution: non-negative, summing to one (`to_distribution`); not normalised here.
+      p: a distribution (`to_distribution`).
       q: another on the same cells.
 
     Returns:
       The divergence: infinite where some q = 0 < p; a cell with p = 0 counts zero whatever q is.
-      A NaN or a negative cell in either map gives NaN, and so does an all-zero map that went
-      through `to_distribution`.
+      A map that is no distribution (`are_distributions`) gives NaN.
 
     Raises:
       ValueError: the maps are not two images of one shape.
@@ -38,17 +39,17 @@ def kl_divergence(
     Cost: one logarithm and one division per cell.
     References: Kullback and Leibler, On information and sufficiency, 1951.
     """
-    p, q = map(nan_where_negative, checked_pair(p, q))
-    empty = (p == 0) & (q == q)
-    return jnp.sum(p * _log_ratio(jnp.where(empty, 1, p), jnp.where(empty, 1, q)))
+    p, q = checked_pair(p, q)
+    empty = p == 0
+    divergence = jnp.sum(p * _log_ratio(jnp.where(empty, 1, p), jnp.where(empty, 1, q)))
+    return divergence * nan_unless_distributions(p, q)
 
 
-@partial(jax.jit, static_argnames="memory")
 def pairwise_kl(
     P: Float[Array | np.ndarray, "N T F"],
     Q: Float[Array | np.ndarray, "M T F"] | None = None,
     *,
-    memory: int = MEMORY,
+    execution: Execution | None = None,
 ) -> Float[Array, "N M"]:
     """Compute `kl_divergence` of every pair, within P or from P to Q, as a matrix product.
 
@@ -59,36 +60,49 @@ def pairwise_kl(
     Args:
       P: distributions.
       Q: the columns; by default P again.
-      memory: bytes of working space beside inputs and result.
+      execution: its memory is what blocks of columns get; one device does it all.
 
     Returns:
       [i, j] is KL(P[i] || Q[j]); never negative. Within P the diagonal is zero. Infinite and
       NaN where `kl_divergence` is.
 
     Raises:
-      ValueError: the maps are not of one shape [T, F], or `memory` is below three maps.
+      ValueError: the maps are not of one shape [T, F], or the memory is too small for three.
 
     Numerics: the products run at full float32 precision. Against float64 the error was at most
       2e-6 nats on maps of 126 x 128 cells: that of what cancels, so that for nearly equal maps
       `kl_divergence` is the better one.
     Cost: 2 N M D floating-point operations, twice that for blocks of Q that hold a zero.
     """
-    within = Q is None
     P, Q = checked_sets(P, Q)
+    columns = len(P) if Q is None else len(Q)
+    three_maps = 3 * P.dtype.itemsize * math.prod(P.shape[1:])
+    # A product of matrices cuts itself to the cache.
+    width = fitting(columns, three_maps, execution or Execution(), hot_bytes=0)
+    return _pairwise(P, Q, width)
+
+
+@partial(jax.jit, static_argnames="width")
+def _pairwise(P, Q, width):
+    within = Q is None
     p = jnp.reshape(P, (len(P), -1))
     q = p if within else jnp.reshape(Q, (len(Q), -1))
-    lefts, width = windows(len(q), fitting(memory, 3 * p[0].nbytes))
-    lefts = jnp.array(lefts)
-    entropies = jax.lax.map(lambda row: jnp.sum(row * _log_density(row)), p)  # no copy of p
 
-    def step(k, result):
-        block = jax.lax.dynamic_slice_in_dim(q, lefts[k], width)
-        values = entropies[:, None] - _products(p, _log_density(block)) + _outside(p, block)
-        return jax.lax.dynamic_update_slice(result, values, (0, lefts[k]))
+    def entropy(block):
+        return jnp.sum(block * _log_density(block), 1) * _mark(block)
 
-    result = jax.lax.fori_loop(0, len(lefts), step, jnp.zeros((len(p), len(q)), p.dtype))
-    result = jnp.maximum(result, 0)
+    def divergences(block):
+        crossed = _products(p, _log_density(block))
+        return (entropies[:, None] - crossed + _outside(p, block)) * _mark(block)[None]
+
+    entropies = by_blocks(entropy, p, width)  # no copy of p
+    result = jnp.maximum(by_blocks(divergences, q, width), 0)
     return jnp.fill_diagonal(result, 0 * entropies, inplace=False) if within else result
+
+
+def _mark(flat):
+    images = flat[:, None]
+    return nan_unless_distributions(images, images)
 
 
 @jax.custom_jvp

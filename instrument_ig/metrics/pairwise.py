@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-MEMORY = 2**28  # bytes of working space beside the inputs and the result
+from instrument_ig.machine import Execution, fitting
+
 STRIPES = 8  # tiles a side, at least, within one set: 36 of the 64 hold all pairs
 
 
@@ -23,32 +24,52 @@ def windows(length: int, most: int) -> tuple[list[int], int]:
     return [min(start, length - width) for start in range(0, length, width)], width
 
 
-def fitting(memory: int, item_bytes: int) -> int:
-    """Return how many items fit `memory`.
+def tile_side(rows: Array, columns: Array | None, execution: Execution | None) -> int:
+    """Return how many rows and columns a tile of pairs has.
+
+    A square tile is as large as memory allows if every pair in it took one map of working space;
+    where the compiler fuses the measure into its sum it takes none, and no cache has a say.
 
     Raises:
-      ValueError: not even one does.
+      ValueError: not even one pair fits.
     """
-    if memory < item_bytes:
-        raise ValueError(f"memory must be at least {item_bytes} bytes, got {memory}")
-    return memory // item_bytes
+    count = len(rows) * len(rows if columns is None else columns)
+    map_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
+    return math.isqrt(fitting(count, map_bytes, execution or Execution(), hot_bytes=0))
+
+
+def outer(rows: Float[Array, " N"], columns: Float[Array, " M"] | None) -> Float[Array, "N M"]:
+    """Multiply every entry with every other, of one vector or of two."""
+    return rows[:, None] * (rows if columns is None else columns)[None]
+
+
+def by_blocks(
+    function: Callable[[Array], Array], rows: Float[Array, "N D"], width: int
+) -> Float[Array, "... N"]:
+    """Apply a function of many rows to all, a block at a time; rows are last in its result."""
+    starts, width = windows(len(rows), width)
+    at = jnp.array(starts)
+
+    def step(k, result):
+        values = function(jax.lax.dynamic_slice_in_dim(rows, at[k], width))
+        return jax.lax.dynamic_update_slice_in_dim(result, values, at[k], -1)
+
+    shape = jax.eval_shape(function, rows)
+    return jax.lax.fori_loop(0, len(starts), step, jnp.zeros(shape.shape, shape.dtype))
 
 
 def all_pairs(
     measure: Callable[[Array, Array], Array],
     rows: Float[Array, "N T F"],
     columns: Float[Array, "M T F"] | None,
-    memory: int,
+    side: int,
 ) -> Float[Array, "N M"]:
     """Apply `measure` to every row and column; without columns, to the pairs within the rows.
 
     Within one set the measure must be symmetric: only tiles on and above the diagonal are computed.
-    A square tile is as large as `memory` allows if every pair in it took one map of working space;
-    where the compiler fuses the measure into its sum it takes none.
     """
     within = columns is None
     columns = rows if within else columns
-    side = math.isqrt(fitting(memory, rows[0].nbytes))
     side = min(side, math.ceil(len(rows) / STRIPES)) if within else side
     tops, height = windows(len(rows), side)
     lefts, width = windows(len(columns), side)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from instrument_ig.metrics.ground import cost_matrix
+from instrument_ig.metrics.transport.ground import cost_matrix
 
 
 @pytest.fixture(scope="session")

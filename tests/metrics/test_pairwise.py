@@ -4,7 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from instrument_ig.metrics import pairwise_difference_mean, pairwise_js, pairwise_kl
+from instrument_ig.machine import Execution
+from instrument_ig.metrics import (
+    difference_mean,
+    js_divergence,
+    kl_divergence,
+    pairwise_difference_mean,
+    pairwise_js,
+    pairwise_kl,
+)
 from instrument_ig.metrics.distribution import to_distribution
 from instrument_ig.metrics.pairwise import windows
 
@@ -13,6 +21,7 @@ PAIRWISE = {
     "js": pairwise_js,
     "kl": pairwise_kl,
 }
+PAIRS = {"difference_mean": difference_mean, "js": js_divergence, "kl": kl_divergence}
 MAP_BYTES = 10 * 6 * 4
 
 
@@ -33,15 +42,16 @@ def test_tiles_of_any_size_give_the_same(name, room, maps):
     pairwise = PAIRWISE[name]
     # sums over cells may be vectorised differently in tiles of another shape
     same = partial(np.testing.assert_allclose, atol=2e-6)
-    same(pairwise(maps, memory=room * MAP_BYTES), pairwise(maps))
-    same(pairwise(maps[:3], maps, memory=room * MAP_BYTES), pairwise(maps)[:3])
-    same(pairwise(maps, maps[4:], memory=room * MAP_BYTES), pairwise(maps)[:, 4:])
+    tight = partial(pairwise, execution=Execution(memory=room * MAP_BYTES))
+    same(tight(maps), pairwise(maps))
+    same(tight(maps[:3], maps), pairwise(maps)[:3])
+    same(tight(maps, maps[4:]), pairwise(maps)[:, 4:])
 
 
 @pytest.mark.parametrize("name", ["difference_mean", "js"])
 def test_symmetric_to_the_last_bit_in_tiles_of_any_size(name, maps):
     for room in (3, 4, 7, 30, 100):
-        values = np.asarray(PAIRWISE[name](maps, memory=room * MAP_BYTES))
+        values = np.asarray(PAIRWISE[name](maps, execution=Execution(memory=room * MAP_BYTES)))
         np.testing.assert_array_equal(values, values.T)
         assert (np.diag(values) == 0).all()
 
@@ -51,7 +61,9 @@ def test_the_compiled_program_stays_within_the_memory(name):
     maps = jax.ShapeDtypeStruct((64, 126, 128), np.float32)
     needs = {}
     for memory in (2**20, 2**23):
-        program = PAIRWISE[name].lower(maps, memory=memory).compile().memory_analysis()
+        execution = Execution(memory=memory)
+        of = lambda maps, execution=execution: PAIRWISE[name](maps, execution=execution)
+        program = jax.jit(of).lower(maps).compile().memory_analysis()
         needs[memory] = program.temp_size_in_bytes
         results = 4 * 64 * 64 * 4  # the matrix on its way through the loop and the mirror
         assert program.temp_size_in_bytes <= memory + results
@@ -60,5 +72,27 @@ def test_the_compiled_program_stays_within_the_memory(name):
 
 @pytest.mark.parametrize("name", PAIRWISE)
 def test_too_little_memory_is_an_error(name, maps):
-    with pytest.raises(ValueError, match="10"):
-        PAIRWISE[name](maps, memory=10)
+    with pytest.raises(ValueError, match="one item needs [0-9]+ bytes"):
+        PAIRWISE[name](maps, execution=Execution(memory=10))
+
+
+@pytest.mark.parametrize("name", ["js", "kl"])
+@pytest.mark.parametrize("mass", [0.5, 1.01])
+def test_other_masses_are_no_distributions(name, mass, maps):
+    spoiled = maps.at[1].multiply(mass)
+    found = np.isnan(PAIRWISE[name](spoiled))
+    expected = np.zeros((11, 11), bool)
+    expected[1], expected[:, 1] = True, True
+    np.testing.assert_array_equal(found, expected)
+    assert np.isnan(PAIRS[name](spoiled[0], spoiled[1]))
+    assert not np.isnan(PAIRS[name](maps[0] * 1.0005, maps[1]))
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_gradients_pass_through_all_pairs(name, maps):
+    total = lambda P: PAIRWISE[name](P).sum()
+    single = lambda P: sum(PAIRS[name](p, q) for p in P for q in P)
+    by_all, by_each = jax.grad(total)(maps[:3]), jax.grad(single)(maps[:3])
+    by_all, by_each = (g - g.mean((1, 2), keepdims=True) for g in (by_all, by_each))
+    # KL as a product holds logarithms of size 16 to 1e-6, times the pairs
+    np.testing.assert_allclose(by_all, by_each, atol=2e-5, rtol=1e-4)

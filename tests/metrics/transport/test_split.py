@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR
-from instrument_ig.metrics.split_emd import split_emd
+from instrument_ig.metrics.transport.ground import CATEGORICAL, CIRCULAR, LINEAR
+from instrument_ig.metrics.transport.split import split_emd
 
 
 def test_a_moved_point_costs_along_its_way():

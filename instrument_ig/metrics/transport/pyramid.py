@@ -6,23 +6,23 @@ coarse flow balanced the blocks, what is left to balance is within blocks alone.
 first guess for a solver, and it makes `complete`: a flow for any leftover, in O(cells), that costs
 little more than the cheapest.
 
-Checked against the divergence in float64 NumPy in tests/metrics/test_pyramid.py.
+Checked against the divergence in float64 NumPy in tests/metrics/transport/test_pyramid.py.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from instrument_ig.metrics.graph import (
+from instrument_ig.metrics.transport.graph import (
     AXES,
     Flow,
     Nodes,
     cut,
     differences,
-    level_out,
+    equalise,
     pad_axis,
 )
-from instrument_ig.metrics.ground import AxisCost, Ground
+from instrument_ig.metrics.transport.ground import AxisCost, Ground
 
 FEWEST = 5  # bins an axis keeps: below that, blocks say nothing about the cells in them
 
@@ -92,7 +92,7 @@ def _refine_along(flow, own, fine, halved):
 def complete(leftover: Nodes, ground: Ground) -> Flow:
     """Return a flow whose divergence is `leftover`, up to rounding.
 
-    Blocks are levelled out, then their sums are carried on the coarser graph, and so on.
+    Blocks are equalised, then their sums are carried on the coarser graph, and so on.
     """
     return _complete(leftover, levels(ground))
 
@@ -100,8 +100,8 @@ def complete(leftover: Nodes, ground: Ground) -> Flow:
 def _complete(leftover, grounds):
     fine, *coarser = grounds
     if not coarser:
-        return _level_out_all(leftover, fine)
-    within = _level_out_blocks(leftover, fine, coarser[0])
+        return _equalise_all(leftover, fine)
+    within = _equalise_blocks(leftover, fine, coarser[0])
     between = _complete(coarsen(leftover, fine, coarser[0]), coarser)
     return tuple(a + b for a, b in zip(within, refine_flow(between, fine, coarser[0]), strict=True))
 
@@ -125,15 +125,15 @@ def _merged(flow, axis, bins):
     return jnp.concatenate([cut(flow, axis, 0, bins - 1), end], axis)
 
 
-def _level_out_all(excess, ground):
+def _equalise_all(excess, ground):
     flow = []
     for axis, along in zip(AXES, ground, strict=True):
-        flow.append(level_out(excess, along, axis))
+        flow.append(equalise(excess, along, axis))
         excess = jnp.broadcast_to(jnp.mean(excess, axis, keepdims=True), excess.shape)
     return tuple(flow)
 
 
-def _level_out_blocks(excess, fine, coarse):
+def _equalise_blocks(excess, fine, coarse):
     flow = [jnp.zeros_like(along) for along in differences(excess, fine)]
     for axis in _halved_axes(fine, coarse):
         first, second = _pairs(excess, axis)

@@ -1,6 +1,6 @@
 """The earth mover's distance along one axis alone, exact: of the marginals in time or frequency.
 
-Checked against SciPy and POT in tests/metrics/test_emd_1d.py.
+Checked against SciPy and POT in tests/metrics/transport/test_emd_1d.py.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.metrics.arguments import checked_batches
-from instrument_ig.metrics.distribution import are_distributions
-from instrument_ig.metrics.graph import level_out
-from instrument_ig.metrics.ground import LINEAR, AxisCost, ground_cost
+from instrument_ig.metrics.distribution import nan_unless_distributions
+from instrument_ig.metrics.transport.graph import equalise
+from instrument_ig.metrics.transport.ground import LINEAR, AxisCost, ground_cost
 from instrument_ig.types import Axis
 
 Maps = Float[Array | np.ndarray, "*batch T F"]
@@ -37,8 +37,8 @@ def emd_time(
       extents: the longest way along each axis.
 
     Returns:
-      The distance, in the unit of the time axis' extent. A map that is no distribution (a NaN, a
-      negative cell, all zero) gives NaN.
+      The distance, in the unit of the time axis' extent. A map that is no distribution
+      (`are_distributions`) gives NaN.
 
     Raises:
       ValueError: the maps are not of one shape; see `ground_cost`.
@@ -52,7 +52,7 @@ def emd_time(
     """
     p, q = checked_batches(p, q)
     along, _ = ground_cost(p.shape[-2:], axes, extents)
-    return _or_nan(emd_1d(jnp.sum(p, -1), jnp.sum(q, -1), along), p, q)
+    return emd_1d(jnp.sum(p, -1), jnp.sum(q, -1), along) * nan_unless_distributions(p, q)
 
 
 def emd_frequency(
@@ -83,11 +83,7 @@ def emd_frequency(
     """
     p, q = checked_batches(p, q)
     _, along = ground_cost(p.shape[-2:], axes, extents)
-    return _or_nan(emd_1d(jnp.sum(p, -2), jnp.sum(q, -2), along), p, q)
-
-
-def _or_nan(distance, p, q):
-    return jnp.where(are_distributions(p) & are_distributions(q), distance, jnp.nan)
+    return emd_1d(jnp.sum(p, -2), jnp.sum(q, -2), along) * nan_unless_distributions(p, q)
 
 
 def emd_1d(
@@ -106,4 +102,4 @@ def emd_1d(
     excess = jnp.subtract(p, q)
     if along.kind == "categorical":
         return along.edge / 2 * jnp.sum(jnp.abs(excess), -1)
-    return along.edge * jnp.sum(jnp.abs(level_out(excess, along, -1)), -1)
+    return along.edge * jnp.sum(jnp.abs(equalise(excess, along, -1)), -1)

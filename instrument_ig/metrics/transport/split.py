@@ -1,6 +1,6 @@
 """Where does an earth mover's distance sit? Its flow's cost by direction and place.
 
-Checked against moved point masses in tests/metrics/test_split_emd.py.
+Checked against moved point masses in tests/metrics/transport/test_split.py.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from instrument_ig.config import MetricConfig
-from instrument_ig.metrics.arguments import checked_number, checked_pair
-from instrument_ig.metrics.emd import or_nan
-from instrument_ig.metrics.flow import solve
-from instrument_ig.metrics.graph import AXES, cut, flow_cost, pad_axis
-from instrument_ig.metrics.ground import LINEAR, ground_cost
+from instrument_ig.metrics.arguments import checked_pair
+from instrument_ig.metrics.transport.emd import Number, in_units, or_nan, settings, solution
+from instrument_ig.metrics.transport.graph import AXES, cut, flow_cost, pad_axis
+from instrument_ig.metrics.transport.ground import LINEAR
 from instrument_ig.types import Axis, Transport
 
 
@@ -34,7 +33,7 @@ def split_emd(
     q: Float[Array | np.ndarray, "T F"],
     *,
     axes: Sequence[Axis] = (LINEAR, LINEAR),
-    tolerance: float = MetricConfig.emd_tolerance,
+    tolerance: Number = MetricConfig.emd_tolerance,
     extents: Sequence[float] = (1.0, 1.0),
 ) -> SplitEMD:
     """Split an earth mover's distance by the direction and the place of its flow.
@@ -57,23 +56,22 @@ def split_emd(
 
     Numerics: the parts are scaled to add up to `transport.upper`, which the rounding slack of
       `certify` puts at most 1e-3 above the flow's own cost.
-    Cost: that of `flow.solve`.
+    Cost: that of `emd` by "flow". There is no gradient.
     """
     p, q = checked_pair(p, q)
-    tolerance = checked_number("tolerance", tolerance)
-    return _split(p, q, ground_cost(p.shape, axes, extents), tolerance)
+    problem, asked, unit = settings(p, axes, extents, "flow", MetricConfig.epsilon, tolerance)
+    return _split(problem, p, q, asked, unit)
 
 
-@partial(jax.jit, static_argnames=("ground", "tolerance"))
-def _split(p, q, ground, tolerance):
-    solution = jax.tree.map(
-        lambda field: field[0], solve(p[None], q[None], ground, tolerance=tolerance)
-    )
+@partial(jax.jit, static_argnums=0)
+def _split(problem, p, q, asked, unit):
+    found = solution(problem, p[None], q[None], asked)
+    found = jax.tree.map(lambda field: field[0], found)
     time, frequency = (
-        _on_cells(cost, axis, ground)
-        for cost, axis in zip(flow_cost(solution.flow, ground), AXES, strict=True)
+        _on_cells(cost, axis, problem.ground)
+        for cost, axis in zip(flow_cost(found.flow, problem.ground), AXES, strict=True)
     )
-    transport = or_nan(solution.transport, p, q)
+    transport = or_nan(in_units(found.transport, unit), p, q)
     total = jnp.sum(time + frequency)
     scale = jnp.where(total > 0, transport.upper / total, transport.upper)
     return SplitEMD(time * scale, frequency * scale, transport)

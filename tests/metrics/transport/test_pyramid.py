@@ -5,9 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instrument_ig.metrics.graph import differences, divergence, edge_costs, flow_cost, with_hubs
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR, cost_matrix, ground_cost
-from instrument_ig.metrics.pyramid import coarsen, complete, levels, refine_flow
+from instrument_ig.metrics.transport.graph import (
+    differences,
+    divergence,
+    edge_costs,
+    flow_cost,
+    with_hubs,
+)
+from instrument_ig.metrics.transport.ground import (
+    CATEGORICAL,
+    CIRCULAR,
+    LINEAR,
+    cost_matrix,
+    ground_cost,
+)
+from instrument_ig.metrics.transport.pyramid import coarsen, complete, levels, refine_flow
 
 CASES = {
     "linear": ((13, 22), (LINEAR, LINEAR)),

@@ -48,7 +48,8 @@ def ground_cost(
 
     Args:
       shape: frames and bins.
-      axes: kinds of the time and the frequency axis.
+      axes: kinds of the time and the frequency axis. Bins count as evenly spaced: the axes'
+        positions are for drawing.
       extents: the largest distance along each axis, so (1, 1) weighs both the same and, say,
         (4.0, 7.0) measures in seconds and octaves.
 
@@ -61,12 +62,20 @@ def ground_cost(
 
     Cost: nothing.
     """
-    if len(axes) != 2 or len(extents) != 2:
-        raise ValueError(f"a map has two axes, got {len(axes)} kinds and {len(extents)} extents")
+    for name, values in (("axes", axes), ("extents", extents)):
+        if not isinstance(values, Sequence | np.ndarray) or len(values) != 2:
+            raise ValueError(f"{name} must be two, of time and of frequency, got {values!r}")
     return _axis_cost(shape[0], axes[0], extents[0]), _axis_cost(shape[1], axes[1], extents[1])
 
 
+def unit_of(extents: Sequence[float]) -> float:
+    """Return the mean extent: in units of it, costs have one size whatever the extents are."""
+    return sum(extent / 2 for extent in extents)
+
+
 def _axis_cost(bins: int, axis: Axis, extent: float) -> AxisCost:
+    if not isinstance(axis, Axis):
+        raise ValueError(f"axes must be of type Axis, got {axis!r}")
     if axis.kind not in _LONGEST:
         raise ValueError(f"kind is {axis.kind!r}, not one of {', '.join(_LONGEST)}")
     if not 0 < extent < math.inf:

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from instrument_ig.metrics.emd_1d import emd_1d, emd_frequency, emd_time
-from instrument_ig.metrics.ground import (
+from instrument_ig.metrics.transport.emd_1d import emd_1d, emd_frequency, emd_time
+from instrument_ig.metrics.transport.ground import (
     CATEGORICAL,
     CIRCULAR,
     LINEAR,

@@ -8,14 +8,14 @@ edges per cell instead of one variable per pair of cells.
 Nodes are [..., A, B]: the cells of the two axes, and hubs as the last bin of a categorical axis. A
 flow is a pair of arrays, of the edges along axis -2 and along axis -1; positive flow runs towards
 the higher index, from the last bin to the first, or from a bin to its hub. Checked in float64 NumPy
-in tests/metrics/test_pyramid.py.
+in tests/metrics/transport/test_pyramid.py.
 """
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from instrument_ig.metrics.ground import AxisCost, Ground
+from instrument_ig.metrics.transport.ground import AxisCost, Ground
 
 Nodes = Float[Array, "*batch A B"]
 Flow = tuple[Array, Array]
@@ -33,6 +33,13 @@ def with_hubs(cells: Float[Array, "*batch T F"], ground: Ground) -> Nodes:
         if along.kind == "categorical":
             cells = pad_axis(cells, axis, 0, 1)
     return cells
+
+
+def without_hubs(potential: Nodes, ground: Ground) -> Float[Array, "*batch T F"]:
+    """Keep the cells of an image alone."""
+    for axis, along in zip(AXES, ground, strict=True):
+        potential = cut(potential, axis, 0, along.bins)
+    return potential
 
 
 def differences(potential: Nodes, ground: Ground) -> Flow:
@@ -53,7 +60,7 @@ def flow_cost(flow: Flow, ground: Ground) -> Flow:
     )
 
 
-def level_out(excess: Array, along: AxisCost, axis: int) -> Array:
+def equalise(excess: Array, along: AxisCost, axis: int) -> Array:
     """Return the flow along one axis after which every line holds its mean at all of its nodes.
 
     It is the cheapest such flow: on a line and on a star there is only one, and around a ring,
@@ -91,6 +98,13 @@ def _bins(nodes, along, axis):
 def cut(array: Array, axis: int, start: int, stop: int | None) -> Array:
     """Keep a range of one axis."""
     return lax.slice_in_dim(array, start, stop, axis=axis)
+
+
+def rotated(array: Array, axis: int, by: Int[Array, ""]) -> Array:
+    """Move every bin of one axis up by a number known only when the program runs, in [0, bins]."""
+    n = array.shape[axis]
+    twice = jnp.concatenate([array, array], axis)
+    return lax.dynamic_slice_in_dim(twice, n - by, n, array.ndim + axis)
 
 
 def pad_axis(array: Array, axis: int, before: int, after: int, mode: str = "constant") -> Array:

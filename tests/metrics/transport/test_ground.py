@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from instrument_ig.metrics.ground import (
+from instrument_ig.metrics.transport.ground import (
     CATEGORICAL,
     CIRCULAR,
     LINEAR,

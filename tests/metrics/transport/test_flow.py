@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 
-from instrument_ig.metrics.flow import solve, solve_many
-from instrument_ig.metrics.ground import CATEGORICAL, CIRCULAR, LINEAR, cost_matrix, ground_cost
+from instrument_ig.machine import Execution
+from instrument_ig.metrics.transport import flow
+from instrument_ig.metrics.transport.attempts import Asked, Problem
+from instrument_ig.metrics.transport.ground import (
+    CATEGORICAL,
+    CIRCULAR,
+    LINEAR,
+    cost_matrix,
+    ground_cost,
+)
 
 AXES = {
     "linear": (LINEAR, LINEAR),
@@ -14,6 +22,20 @@ AXES = {
     "ring and star": (CIRCULAR, CATEGORICAL),
 }
 TOLERANCE = 0.02
+
+
+def asked(tolerance):
+    return Asked(jnp.float32(tolerance), jnp.float32(1))
+
+
+def solve(p, q, ground, *, tolerance):
+    return flow.solve(p, q, Problem("flow", ground, "recursion"), asked(tolerance))
+
+
+def solve_many(p, q, ground, *, tolerance):
+    pairs = np.arange(len(p)), np.arange(len(q))
+    problem = Problem("flow", ground, "recursion")
+    return flow.solve_many((p, q), pairs, problem, asked(tolerance), Execution())
 
 
 def pairs(rng, count, shape):
@@ -35,13 +57,11 @@ def points(shape, *cells):
 def test_the_interval_holds_the_exact_distance(axes, exact, rng):
     ground = ground_cost((11, 8), axes)
     p, q = pairs(rng, 6, (11, 8))
-    told = []
-    found = solve_many(p, q, ground, tolerance=TOLERANCE, report=lambda *at: told.append(at))
+    found = solve_many(p, q, ground, tolerance=TOLERANCE)
     values = [exact(a, b, ground) for a, b in zip(p, q, strict=True)]
     assert (np.asarray(found.lower, np.float64) <= values).all()
     assert (values <= np.asarray(found.upper, np.float64)).all()
     assert found.converged.all()
-    assert told[-1] == (6, 6)
 
 
 @pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
@@ -106,9 +126,10 @@ def test_symmetry_and_the_triangle_inequality(rng):
         assert (lower <= upper[:, [k]] + upper[[k]]).all()
 
 
-def test_what_is_asked_for_decides_how_long_it_works(rng):
+def test_what_is_asked_for_decides_how_long_it_works(rng, monkeypatch):
     p, q = pairs(rng, 6, (11, 8))
-    found = solve_many(p, q, ground_cost((11, 8)), tolerance=1e-9, max_iterations=400)
+    monkeypatch.setattr(flow, "ATTEMPTS", (1, 4))
+    found = solve_many(p, q, ground_cost((11, 8)), tolerance=1e-9)
     assert not found.converged.any()
     assert (found.iterations == 400).all()
     loose = solve_many(p, q, ground_cost((11, 8)), tolerance=0.9)
