@@ -1,7 +1,4 @@
-"""The one place of every default, its meaning and its bounds.
-
-Drivers make one flag of each field and hand these to nobody: rooms get plain values.
-"""
+"""Defaults of what flags and functions share, their meaning and bounds: one flag for each field."""
 
 from dataclasses import dataclass, field
 from typing import Any

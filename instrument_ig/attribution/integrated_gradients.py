@@ -15,6 +15,7 @@ from jaxtyping import Array
 from instrument_ig.attribution import adaptive, arguments
 from instrument_ig.attribution.paths import Space, straight_paths, to_path
 from instrument_ig.attribution.quadrature import Quadrature, quadrature
+from instrument_ig.config import AttributionConfig
 from instrument_ig.machine import (
     Execution,
     Traced,
@@ -28,7 +29,6 @@ from instrument_ig.machine import (
 )
 from instrument_ig.types import Attribution, Score, Split
 
-TOLERANCE = 0.01  # relative residual that counts as converged where none is asked for
 GROUP = 1024  # paths integrated side by side, at most: between groups progress is told
 COPIES = 16  # a path with its integral is four images, and may take a quarter of the memory
 
@@ -41,9 +41,9 @@ def integrated_gradients(
     key: Array | None = None,
     at: Space = "input",
     steps: int = 50,
-    rule: str = "gauss_legendre",
+    rule: str = AttributionConfig.rule,
     tolerance: float | None = None,
-    max_steps: int = 1024,
+    max_steps: int = AttributionConfig.max_steps,
     floor: float = 0.01,
     execution: Execution | None = None,
 ) -> Attribution:
@@ -146,7 +146,7 @@ def _explain(integrand, inputs, baselines, plan, execution):
     b, r = len(inputs), baselines.shape[1]
     start, end = _end_scores(integrand.whole, inputs, baselines, execution)
     rise = (end - start).mean(1)
-    allowed = (plan.tolerance or TOLERANCE) * abs(rise).clip(plan.floor)
+    allowed = (plan.tolerance or AttributionConfig.tolerance) * abs(rise).clip(plan.floor)
     traced = is_traced((inputs, baselines, integrand))
     is_sought = plan.tolerance is not None and not traced
     size = b * r if traced else _group_size(integrand, inputs, b * r, execution)
