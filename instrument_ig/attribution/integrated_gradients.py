@@ -178,8 +178,8 @@ def _explain(integrand, inputs, baselines, plan, execution):
 def _end_scores(score, inputs, baselines, execution):
     """Return the scores where paths start and where they end, both [B, R]."""
     shape = len(inputs), baselines.shape[1]
-    images = baselines.reshape(-1, *inputs.shape[1:])
-    start, end = (map_rows(score, images, execution, done=nobody) for images in (images, inputs))
+    starts = baselines.reshape(-1, *inputs.shape[1:])
+    start, end = (map_rows(score, images, execution, done=nobody) for images in (starts, inputs))
     precise = np.promote_types(start.dtype, jnp.float32)
     spread = lambda scores: jnp.broadcast_to(scores.astype(precise), shape)
     return spread(start.reshape(-1, shape[1])), spread(end[:, None])

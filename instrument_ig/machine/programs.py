@@ -7,7 +7,7 @@ closes over become arguments, and programs are kept by the structure of what is 
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -106,13 +106,16 @@ def _is_call(eqn):
     return eqn.primitive.name in CALLS
 
 
+# Inner programs are remembered by JAX, and are the same objects at the next trace.
+@lru_cache(maxsize=1024)
 def _equations(jaxpr):
-    """Yield all equations, those of inner programs included."""
+    """Return all equations, those of inner programs included."""
+    found = list(jaxpr.eqns)
     for eqn in jaxpr.eqns:
-        yield eqn
         for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
-                yield from _equations(_open(inner))
+                found += _equations(_open(inner))
+    return tuple(found)
 
 
 def _is_jaxpr(value):
@@ -144,6 +147,7 @@ def _alone(eqn, jaxpr):
     return core.ClosedJaxpr(jaxpr.replace(**parts), [])
 
 
+@lru_cache(maxsize=1024)
 def _key(jaxpr):
     """Return the structure of a program as a value: variables are numbered as they appear."""
     numbers: dict[Any, int] = {}
