@@ -61,7 +61,9 @@ def test_dry_run_lists_rows():
     assert done.stdout.splitlines()[-1] == "rows kl, js"
 
 
-def test_maps_agree_with_a_plain_loop_and_say_how_far_off_they_are(tiny):
+@pytest.mark.usefixtures("tiny")
+def test_maps_agree_with_a_plain_loop_and_say_how_far_off_they_are(batches_of):
+    batches_of(4)
     (row,) = accelerator.measure_ig_small()
     assert (row["maps"], row["gradients"]) == (3, 150)
     assert 0 < row["residual_median"] <= row["residual_worst"]
