@@ -16,10 +16,13 @@ def distributions(shape: tuple[int, int], count: int, seed: int = 0) -> np.ndarr
 
 
 def images(shape: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
-    """Draw images [N, T, F] of a few blobs over noise, about as large as standardised ones."""
-    rng = np.random.default_rng(seed)
-    blobs = _blobs(shape, count, rng)
-    return (3 * blobs + rng.normal(size=blobs.shape)).astype(np.float32)
+    """Draw images [N, T, F] of a few blobs over noise, about as large as standardised ones.
+
+    The first ones do not depend on how many there are.
+    """
+    generators = [np.random.default_rng((seed, number)) for number in range(count)]
+    drawn = [3 * _blobs(shape, 1, rng)[0] + rng.normal(size=shape) for rng in generators]
+    return np.array(drawn, np.float32)
 
 
 def _blobs(shape, count, rng):

@@ -189,8 +189,14 @@ class Needs(NamedTuple):
 def program_needs(call: Callable, *shapes: Any) -> Needs:
     """Compile a jitted function for some shapes, which a call will want anyway, and ask it."""
     leaves, structure = jax.tree.flatten(shapes)
-    described = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    described = tuple((leaf.shape, _as_jax_has_it(leaf.dtype)) for leaf in leaves)
     return _program_needs(call, described, structure)
+
+
+def _as_jax_has_it(dtype):
+    """Return a type of NumPy's as it is within programs: without x64 in single precision."""
+    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return dtype if is_key else jax.dtypes.canonicalize_dtype(dtype)
 
 
 @lru_cache(maxsize=256)

@@ -193,9 +193,11 @@ class Evaluations:
     def _size(self, wanted):
         """Return the places of one device in a new block."""
         if self._in_loop:
-            return max(self._chunk, min(BLOCK, devices.next_power(PER_ROW * self._n)))
-        few = wanted <= devices.FEW * self._n_devices  # two sizes: few programs
-        return min(self._chunk, devices.FEW if few else devices.MANY)
+            return self._loop_size(self._chunk)
+        return min(self._chunk, devices.batch(-(-wanted // self._n_devices)))
+
+    def _loop_size(self, chunk):
+        return max(chunk, min(BLOCK, devices.next_power(PER_ROW * self._n)))
 
     def _new_block(self, size):
         slack = self._chunk if self._in_loop else 0  # the last chunk may reach beyond
@@ -232,10 +234,10 @@ class Evaluations:
 
     def _needs(self, size):
         chunk = size // self._n_devices
-        width = max(chunk, BLOCK) if self._in_loop else chunk
+        width = self._loop_size(chunk) if self._in_loop else chunk
         place = lambda dtype: jax.ShapeDtypeStruct((self._n_devices, width), dtype)
-        whole = jax.ShapeDtypeStruct((self._n_devices,), int)
-        items = _Items(place(int), place(self._dtype), whole, whole)
+        whole = jax.ShapeDtypeStruct((self._n_devices,), np.int32)
+        items = _Items(place(np.int32), place(self._dtype), whole, whole)
         block = stacked(self._out, self._n_devices * (width + (chunk if self._in_loop else 0)))
         call = rowwise(_Filling(self._program, chunk, self._in_loop), self._execution, carry=True)
         return program_needs(call, self._shared, items, block)

@@ -57,13 +57,15 @@ def rowwise(function: Callable, execution: Execution, *, carry: bool = False) ->
 
 @lru_cache(maxsize=256)
 def _rowwise(function, mesh, carry):
-    if mesh is not None:
-        rows = PartitionSpec(AXIS)
-        specs = (PartitionSpec(), rows, rows) if carry else (PartitionSpec(), rows)
-        function = jax.shard_map(
-            function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False
-        )
-    return jit(function, donate_argnums=(2,) if carry else ())
+    given_away = {"donate_argnums": (2,)} if carry else {}
+    if mesh is None:
+        return jit(function, **given_away)
+    rows = PartitionSpec(AXIS)
+    specs = (PartitionSpec(), rows, rows) if carry else (PartitionSpec(), rows)
+    shared = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+    # One program, wherever the arguments come from.
+    places = tuple(NamedSharding(mesh, spec) for spec in specs)
+    return jit(shared, in_shardings=places, **given_away)
 
 
 def over_processes(

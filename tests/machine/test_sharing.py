@@ -58,7 +58,7 @@ def assert_equal_but_for_rounding(found, expected):
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("n_devices", [1, 2, 8])
+@pytest.mark.parametrize("n_devices", [2, 8])
 def test_several_devices_find_what_one_does(n_devices, tmp_path, alone):
     path = tmp_path / "found.npz"
     process = start(path, n_devices)
