@@ -63,9 +63,22 @@ def _rowwise(function, mesh, carry):
     rows = PartitionSpec(AXIS)
     specs = (PartitionSpec(), rows, rows) if carry else (PartitionSpec(), rows)
     shared = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
-    # One program, wherever the arguments come from.
     places = tuple(NamedSharding(mesh, spec) for spec in specs)
-    return jit(shared, in_shardings=places, **given_away)
+    return _OverMesh(jit(shared, in_shardings=places, **given_away), places)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OverMesh:
+    """A program over a mesh, one and the same wherever its arguments come from."""
+
+    program: Any
+    places: tuple[NamedSharding, ...]
+
+    def __call__(self, *args):
+        return self.program(*map(jax.device_put, args, self.places))
+
+    def lower(self, *shapes):
+        return self.program.lower(*shapes)
 
 
 def over_processes(
